@@ -1,0 +1,49 @@
+# Everything is installed into .venv once, and again when what describes the package has changed.
+# Another Python: `make run PYTHON=python3.12`. Options of the main job: `make run ARGS="--env ALE/Pong-v5"`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+
+.PHONY: help run test check sync notebooks slow docs test-site test-wheel
+help:         ## this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/run:  EXTRA =
+$(VENV)/dev:  EXTRA = [dev]
+$(VENV)/docs: EXTRA = [docs]
+$(VENV)/run $(VENV)/dev $(VENV)/docs: settings.ini setup.py pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.$(EXTRA)'
+	touch $@
+
+run: $(VENV)/run           ## the whole story: a behavior policy, its batch, BCQ trained on it, the table, the curve, the video
+	$(BIN)/bcq pipeline $(ARGS)
+
+test: $(VENV)/dev          ## nbdev_test over every notebook, then tests/
+	$(BIN)/pytest -n 2 --maxschedchunk 1 $(ARGS)
+
+check: $(VENV)/dev         ## the fast ones: exports, README and notebooks in sync and clean, badges, ruff
+	$(BIN)/pytest tests/test_repository.py
+
+sync: $(VENV)/dev          ## mend what `make check` complains of
+	$(BIN)/nbdev_export
+	$(BIN)/nbdev_clean
+	$(BIN)/python tools/nb.py readme
+	$(BIN)/ruff check --fix --output-format concise .
+
+notebooks: $(VENV)/dev     ## run every notebook again and store its outputs
+	$(BIN)/python tools/nb.py run $(ARGS)
+
+slow: $(VENV)/dev          ## nbdev_test with the cells marked slow
+	$(BIN)/nbdev_test --flags slow --n_workers 2 --timing
+
+docs: $(VENV)/docs         ## the site, into _build/site
+	rm -rf _build/site
+	$(BIN)/sphinx-build -qEaW --keep-going -c docs -d _build/doctrees nbs _build/site
+
+test-site: docs            ## every page of the site in headless Chromium
+	$(BIN)/pytest -m slow tests/test_site.py
+
+test-wheel: $(VENV)/dev    ## the built package in an environment of its own, and every notebook with nothing else
+	$(BIN)/pytest -m slow tests/test_wheel.py
+

@@ -1,0 +1,47 @@
+"""What nbdev leaves to Quarto or to Jupyter: `nb.py run [notebook ...]` stores new outputs, `nb.py readme` writes README.md."""
+import re
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+root = Path(__file__).resolve().parents[1]
+
+
+def run(*names: str) -> None:
+    "Execute notebooks (all, unless named) where they lie, `#| eval: false` cells left out; progress bars and warnings are not stored."
+    for path in [Path(name) for name in names] or sorted((root / "nbs").glob("*.ipynb")):
+        nb = nbformat.read(path, as_version=4)
+        code = [cell for cell in nb.cells if cell.cell_type == "code"]
+        for cell in code:
+            if re.search(r"^#\s*\|\s*eval:\s*false", cell.source, re.M): cell.metadata["tags"] = ["skip-execution"]
+        NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+        for cell in code: cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        nbformat.write(nb, path)
+        subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=root, check=True)
+        print("ran", path.name)
+
+
+def readme() -> None:
+    "README.md from index.ipynb: prose, code and text outputs; links and pictures by absolute address, as PyPI needs them."
+    parser = ConfigParser()
+    parser.read(root / "settings.ini", encoding="utf-8")
+    cfg = parser["DEFAULT"]
+    site, files = cfg["doc_host"] + cfg["doc_baseurl"], f"https://raw.githubusercontent.com/{cfg['user']}/{cfg['repo']}/{cfg['branch']}/nbs"
+    parts = ["<!-- Written from nbs/index.ipynb by `make sync` -->"]
+    for cell in nbformat.read(root / "nbs/index.ipynb", as_version=4).cells:
+        source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
+        if cell.cell_type == "markdown":
+            source = re.sub(r"\]\((\w+)\.ipynb", rf"]({site}/\1.html", source)
+            parts.append(re.sub(r'(\]\(|src=")images/', rf"\1{files}/images/", source))
+        elif cell.cell_type == "code" and "#| hide" not in cell.source:
+            if "#| echo: false" not in cell.source: parts.append(f"```python\n{source}\n```")
+            texts = [out["text"] if "text" in out else out.get("data", {}).get("text/plain", "") for out in cell.outputs]
+            if text := "".join(texts).rstrip(): parts.append(f"```text\n{text}\n```")
+    (root / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__": {"run": run, "readme": readme}[sys.argv[1]](*sys.argv[2:])
