@@ -45,5 +45,9 @@ test-site: docs            ## every page of the site in headless Chromium
 	$(BIN)/pytest -m slow tests/test_site.py
 
 test-wheel: $(VENV)/dev    ## the built package in an environment of its own, and every notebook with nothing else
-	$(BIN)/pytest -m slow tests/test_wheel.py
-
+	rm -rf dist _build/wheel
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv _build/wheel
+	_build/wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl nbclient ipykernel
+	$(BIN)/pytest -n 2 --maxschedchunk 1 -m slow tests/test_wheel.py

@@ -21,10 +21,14 @@ PROBLEMS = """async () => {
     for (const math of all('.math')) if (!math.querySelector('mjx-container')) problems.push('formula not rendered: ' + math.innerText);
     for (const error of all('mjx-merror, [data-mjx-error]')) problems.push('formula refused: ' + error.getAttribute('data-mjx-error'));
     for (const leak of ['#|', 'show_doc(', ':::', '$$', '{py:', ':param']) if (text.includes(leak)) problems.push('leaked: ' + leak);
-    for (const image of all('img')) if (!image.complete || !image.naturalWidth) problems.push('picture not shown: ' + image.src.slice(0, 80));
+    for (const image of all('img')) {
+        if (!image.complete || !image.naturalWidth) problems.push('picture not shown: ' + image.src.slice(0, 80));
+        if (!image.alt || image.alt.includes('_images/')) problems.push('picture without a description: ' + image.src.slice(0, 80));
+    }
     for (const video of all('video')) {
         if (!video.muted) problems.push('video with sound');
         if (!video.poster) problems.push('video without a poster');
+        if (!video.closest('figure')?.querySelector('figcaption')?.innerText) problems.push('video without a caption');
         video.preload = 'auto';
         for (let i = 0; i < 100 && video.readyState < 2; i++) await new Promise((done) => setTimeout(done, 100));
         if (video.readyState < 2) problems.push('video does not load: readyState ' + video.readyState);

@@ -1,0 +1,42 @@
+"""The package as `pip install` gives it, in _build/wheel: no repository, no nbdev. `make test-wheel` builds and installs it."""
+import os
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+root = Path(__file__).resolve().parents[1]
+bin_dir = root / "_build/wheel/bin"
+modules = sorted(path.stem for path in root.glob("bcq_nb/[!_]*.py"))
+
+
+def run_alone(folder, *command):
+    "In an empty folder, with the settings that Colab has: figures inline, no display"
+    env = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "PYTHONPATH")}
+    env |= {"PATH": f"{bin_dir}:{env['PATH']}", "MPLBACKEND": "module://matplotlib_inline.backend_inline", "OMP_NUM_THREADS": "1"}
+    run = subprocess.run([bin_dir / command[0], *command[1:]], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def test_wheel_holds_the_package_and_nothing_else():
+    [wheel] = root.glob("dist/*.whl")
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    assert sorted(names) == sorted(f"bcq_nb/{name}" for name in ["__init__.py", "_modidx.py", "py.typed", *(f"{m}.py" for m in modules)])
+
+
+@pytest.mark.parametrize("module", modules)
+def test_import_is_light(module, tmp_path):
+    "What draws, films or reads a command line is imported when it is used, and what develops the package never."
+    code = f"import bcq_nb.{module}, sys; print(*sys.modules)"
+    loaded = set(run_alone(tmp_path, "python", "-c", code).split())
+    assert not loaded & {"matplotlib", "cv2", "imageio", "PIL", "pandas", "tyro", "nbdev", "fastcore", "execnb", "IPython"}
+
+
+@pytest.mark.parametrize("notebook", sorted(root.glob("nbs/*.ipynb")), ids=lambda path: path.stem)
+def test_notebook_runs_alone(notebook, tmp_path):
+    shutil.copy(notebook, tmp_path)
+    run_alone(tmp_path, "jupyter-execute", notebook.name)
