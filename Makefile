@@ -25,11 +25,11 @@ test: $(VENV)/dev          ## nbdev_test over every notebook, then tests/
 check: $(VENV)/dev         ## the fast ones: exports, README and notebooks in sync and clean, badges, ruff
 	$(BIN)/pytest tests/test_repository.py
 
-sync: $(VENV)/dev          ## mend what `make check` complains of
+sync: $(VENV)/dev          ## mend what `make check` complains of, as far as that can be done without you
+	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/nbdev_export
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/nb.py readme
-	$(BIN)/ruff check --fix --output-format concise .
 
 notebooks: $(VENV)/dev     ## run every notebook again and store its outputs
 	$(BIN)/python tools/nb.py run $(ARGS)
@@ -46,7 +46,7 @@ test-site: docs            ## every page of the site in headless Chromium
 
 test-wheel: $(VENV)/dev    ## the built package in an environment of its own, and every notebook with nothing else
 	rm -rf dist _build/wheel
-	$(BIN)/python -m build
+	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv _build/wheel
 	_build/wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl nbclient ipykernel

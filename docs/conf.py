@@ -26,11 +26,13 @@ exclude_patterns = ["_*", "**/.ipynb_checkpoints", "runs"]
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "undoc-members": True}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 python_use_unqualified_type_names = True
 
 nb_execution_mode = "off"
+nb_merge_streams = True
 myst_enable_extensions = ["amsmath", "dollarmath", "html_image"]
 myst_dmath_double_inline = True
 myst_heading_anchors = 3
@@ -74,7 +76,7 @@ def show_notebook(app, docname: str, source: list[str]) -> None:
             text = re.sub(r"(\[Open in Colab\]\([^)]*\))", links, text)
         cells.append({**cell, "source": text})
     def add(text): cells.append({"id": f"site-{len(cells)}", "cell_type": "markdown", "metadata": {}, "source": text})
-    if module: add(f"## API of `{cfg['lib_path']}.{module}`\n\n```{{eval-rst}}\n.. automodule:: {cfg['lib_path']}.{module}\n   :members:\n```")
+    if module: add(f"## API of `{cfg['lib_path']}.{module}`\n\n```{{eval-rst}}\n.. automodule:: {cfg['lib_path']}.{module}\n```")
     if docname == "index":
         pages = [f"{title(page)} <{page.stem}>" for page in sorted(path.parent.glob("[0-9]*.ipynb"))]
         add("\n".join(["```{toctree}", ":hidden:", "Home <self>", *pages, "symbols", "references", "Index of names <genindex>", "```"]))

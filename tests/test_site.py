@@ -72,7 +72,8 @@ def test_page(browser, server, name):
     page, problems = browser.new_page(), []
     page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(f"exception: {error}"))
-    page.on("request", lambda request: None if request.url.startswith((server, "data:", "blob:")) else problems.append(f"asks {request.url}"))
+    local = (server, "data:", "blob:")
+    page.on("request", lambda request: None if request.url.startswith(local) else problems.append(f"asks {request.url}"))
     page.on("response", lambda response: problems.append(f"{response.status} {response.url}") if response.status >= 400 else None)
     page.goto(server + name, wait_until="load")
     problems += page.evaluate(PROBLEMS)

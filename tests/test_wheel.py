@@ -17,7 +17,7 @@ def run_alone(folder, *command):
     "In an empty folder, with the settings that Colab has: figures inline, no display"
     env = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "PYTHONPATH")}
     env |= {"PATH": f"{bin_dir}:{env['PATH']}", "MPLBACKEND": "module://matplotlib_inline.backend_inline", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([bin_dir / command[0], *command[1:]], cwd=folder, env=env, capture_output=True, text=True, timeout=300)
+    run = subprocess.run([bin_dir / command[0], *command[1:]], cwd=folder, env=env, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 

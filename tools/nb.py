@@ -26,7 +26,7 @@ def run(*names: str) -> None:
 
 
 def readme() -> None:
-    "README.md from index.ipynb: prose, code and text outputs; links and pictures by absolute address, as PyPI needs them."
+    "README.md from index.ipynb: prose, code, what is printed; links and pictures by absolute address, as PyPI needs them."
     parser = ConfigParser()
     parser.read(root / "settings.ini", encoding="utf-8")
     cfg = parser["DEFAULT"]
@@ -39,7 +39,7 @@ def readme() -> None:
             parts.append(re.sub(r'(\]\(|src=")images/', rf"\1{files}/images/", source))
         elif cell.cell_type == "code" and "#| hide" not in cell.source:
             if "#| echo: false" not in cell.source: parts.append(f"```python\n{source}\n```")
-            texts = [out["text"] if "text" in out else out.get("data", {}).get("text/plain", "") for out in cell.outputs]
+            texts = [out.get("text") or out["data"]["text/plain"] for out in cell.outputs if set(out.get("data", ())) <= {"text/plain"}]
             if text := "".join(texts).rstrip(): parts.append(f"```text\n{text}\n```")
     (root / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
