@@ -18,7 +18,7 @@ setup(
         *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
     ],
     long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
-    packages=[cfg["lib_path"]], package_data={cfg["lib_path"]: ["py.typed"]}, include_package_data=False,
+    packages=[cfg["lib_path"]], package_data={cfg["lib_path"]: ["py.typed", "results/*.csv"]}, include_package_data=False,
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
     extras_require={"dev": cfg["dev_requirements"].split(), "docs": cfg["docs_requirements"].split()},
     entry_points={"console_scripts": cfg["console_scripts"].split()},

@@ -77,14 +77,14 @@ def claim(
     known[phase.__name__.lower()] = settings
     with atomic_path(path) as beside: beside.write_text(json.dumps(known, indent=2) + "\n")
 
-# %% ../nbs/20_cli.ipynb #f9e5d46a
+# %% ../nbs/20_cli.ipynb #c228f4ac
 def write_rows(
     path: Path,        # the file to be
-    rows: list[dict],  # at least one, all with the same keys
+    rows: list[dict],  # at least one; what a row lacks is left empty
 ) -> None:
     "A table as CSV, atomically"
     with atomic_path(path) as beside, open(beside, "w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0].keys(), lineterminator="\n")
+        writer = csv.DictWriter(f, dict.fromkeys(name for row in rows for name in row), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 
@@ -93,9 +93,9 @@ def read_rows(
     path: Path,    # a file that `write_rows` wrote
 ) -> list[dict]:   # its rows, numbers as float
     "Read a table of numbers back"
-    with open(path, newline="") as f: return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(f)]
+    with open(path, newline="") as f: return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(f)]
 
-# %% ../nbs/20_cli.ipynb #78aa4f12
+# %% ../nbs/20_cli.ipynb #0f8cb56a
 @dataclass(frozen=True)
 class Behavioral(Run):
     "Train DQN online for a while: the policy that is to write the batch."
@@ -103,7 +103,7 @@ class Behavioral(Run):
     eval_every: int = 1_000    # steps from one evaluation to the next
     eval_episodes: int = 10    # episodes of each
     dqn: DQNConfig = field(default_factory=DQNConfig)
-    exploration: Exploration = field(default_factory=lambda: Exploration(train_every=25))   # authors' code: every step; ours by the search in 07
+    exploration: Exploration = field(default_factory=lambda: Exploration(train_every=25))   # authors' code: 1; ours by the search in 07
 
     def run(self) -> None:
         "Write `behavioral.safetensors` and `behavioral.csv`; nothing to do where they are"
@@ -135,11 +135,11 @@ class Generate(Run):
             {"return": batch.reward[at].sum().item(), "steps": len(at), "whole": int(batch.first[at[0]] and batch.ended[at[-1]])}
             for at in batch.episodes()])
 
-# %% ../nbs/20_cli.ipynb #adc8b2d5
+# %% ../nbs/20_cli.ipynb #43588a62
 @dataclass(frozen=True)
 class Train(Run):
     "Train discrete BCQ on the batch alone."
-    updates: int = 5_000     # how many (the authors' code: as many as one likes; ours by the search in 07)
+    updates: int = 5_000     # how many (ours, by the search in 07; the authors' code leaves it to whoever runs it)
     eval_every: int = 1_000  # updates from one evaluation to the next
     eval_episodes: int = 10  # episodes of each
     bcq: BCQConfig = field(default_factory=BCQConfig)
@@ -174,12 +174,14 @@ def report(
     for row in rows: print("{policy:<18}{mean:>11.1f}   [{low:.1f}, {high:.1f}]".format(**row).ljust(52) + f"{row['episodes']:>8}")
     return rows
 
-# %% ../nbs/20_cli.ipynb #4936eaa5
+# %% ../nbs/20_cli.ipynb #906fdfb4
 def close_run(
     run: Run,       # whose three phases are finished
     episodes: int,  # for each policy, from the same starts
 ) -> None:
     "Print the closing table; write it to `results.csv`, and `curve.png`"
+    import matplotlib.pyplot as plt
+
     play = lambda path: evaluate(load_agent(path, device=run.device), run.env, episodes, final_seed(run.seed), run.eps, run.atari)
     behavior, bcq = run.existing("behavioral.safetensors", "behavioral"), run.existing("bcq.safetensors", "train")
     written = [row for row in read_rows(run.existing("batch.csv", "generate")) if row["whole"]]
@@ -189,6 +191,7 @@ def close_run(
     levels = {row["policy"]: row["mean"] for row in table if row["policy"] != "BCQ"}
     figure = plot_returns({"BCQ": read_rows(run.folder / "bcq.csv")}, levels).figure
     with atomic_path(run.folder / "curve.png") as beside: figure.savefig(beside, dpi=150)
+    plt.close(figure)
 
 
 def film(
@@ -239,7 +242,7 @@ class Pipeline(Train, Generate, Behavioral):
         close_run(self, self.episodes)
         print(f"\nall of it is in {self.folder}")
 
-# %% ../nbs/20_cli.ipynb #04b122c1
+# %% ../nbs/20_cli.ipynb #f96db6d3
 def defaults(
     args: list[str],  # the command line
 ) -> dict:            # field -> default
@@ -269,9 +272,9 @@ def parse(
         with redirect_stderr(StringIO()) as box: return tyro.extras.overridable_config_cli(commands, prog="bcq", args=args)
     except SystemExit as stop:
         if not stop.code: raise                                # --help
-        words = " ".join(line.strip("│ ") for line in box.getvalue().splitlines() if line.startswith("│"))
-        what = words.partition("───")[0].strip()               # below the line tyro says where help is
-        raise ValueError(re.sub(r"^Error parsing [^:]*: ", "", what) + f" (bcq {args[0] if args else ''} --help has the list)") from None
+        what = re.split("[─-]{3,}", box.getvalue())[1]         # a title, a rule, the message, a rule, where help is
+        what = " ".join(re.sub(r"[│╭╮╰╯]|\x1b\[[0-9;]*m|Error parsing __\S*:", " ", what).split())
+        raise ValueError(f"{what} (`bcq {args[0] if args else 'pipeline'} --help` lists what there is)") from None
 
 
 def main(

@@ -31,7 +31,7 @@ from .networks import QNetwork
 __all__ = ['DQNConfig', 'at_action', 'follow', 'pick_device', 'Agent', 'DQN', 'DoubleDQN', 'Exploration', 'due', 'history_row',
            'check_plan', 'train_behavioral', 'agent_state', 'restore_agent', 'save_agent', 'family', 'load_agent']
 
-# %% ../nbs/05_dqn.ipynb #c6a67ae2
+# %% ../nbs/05_dqn.ipynb #8ea6d7d5
 @dataclass(frozen=True)
 class DQNConfig:
     "How Q-learning learns; the defaults are the authors' for vector observations. Raises `ValueError` for a value out of range."
@@ -42,7 +42,7 @@ class DQNConfig:
     target_rate: float = 0.005            # share of the way that the target goes to the online network (authors' code); 1 is a copy
     target_every: int = 1                 # updates from one such step to the next (authors' code)
     hidden: tuple[int, ...] = (256, 256)  # features of each head's hidden layers (authors' code)
-    scale_obs: bool = True                # divide uint8 observations by 255 (Mnih et al.; the authors' code does not)
+    scale_obs: bool = True                # divide uint8 observations by 255 (our choice, as is usual; the authors' code does not)
     clip_reward: bool = False             # learn from rewards clipped to [-1, 1] (Mnih et al., for Atari)
 
     def __post_init__(self):
@@ -90,7 +90,7 @@ def pick_device(
     except Exception as e:  # PyTorch raises several kinds
         raise ValueError(f"device is {device!r}, which is not here: 'cpu' always is, 'auto' takes a GPU where there is one") from e
 
-# %% ../nbs/05_dqn.ipynb #e0403329
+# %% ../nbs/05_dqn.ipynb #189f6d8d
 class Agent:
     """Two networks, an optimizer, a way to act, a file. A class made from it says what to do and to learn: `greedy`, `loss`, `update`.
 
@@ -124,7 +124,7 @@ class Agent:
     ) -> torch.Tensor:                   # the same on the agent's device
         "Observations as a tensor. Raises `ValueError` where they are no stack of observations of this agent."
         if np.shape(obs)[1:] != self.obs_space.shape:
-            raise ValueError(f"obs has shape {tuple(np.shape(obs))}: this agent takes a stack of observations {self.obs_space.shape}")
+            raise ValueError(f"obs has shape {tuple(np.shape(obs))}: this agent takes {self.obs_space.shape} with a batch axis in front")
         return torch.as_tensor(obs, device=self.device)
 
     def q_values(self,
@@ -182,9 +182,9 @@ class DQN(Agent):
         if self.updates % self.config.target_every == 0: follow(self.target_weights, self.weights, self.config.target_rate)
         return metrics
 
-# %% ../nbs/05_dqn.ipynb #40d3886c
+# %% ../nbs/05_dqn.ipynb #96fc8968
 class DoubleDQN(DQN):
-    "DQN whose target is chosen by the online network and valued by the target network (van Hasselt et al. 2016, equation 4)"
+    "DQN whose target is chosen by the online network and valued by the target network (van Hasselt et al. 2016)"
     def next_value(self, next_obs: torch.Tensor) -> torch.Tensor:
         "(B,) Q'(s', argmax Q(s', ·))"
         return at_action(self.target(next_obs), self.greedy(next_obs))
@@ -328,7 +328,7 @@ def restore_agent(
             like = weight if key != "step" else value
             agent.optimizer.state[weight][key] = torch.empty_like(like, device=weight.device, requires_grad=False).copy_(value)
 
-# %% ../nbs/05_dqn.ipynb #c4e59c66
+# %% ../nbs/05_dqn.ipynb #4c848f3f
 def save_agent(
     agent: Agent,
     path: str | Path,  # the file to be, `.safetensors`
@@ -357,7 +357,7 @@ def load_agent(
     if not Path(path).is_file(): raise FileNotFoundError(f"there is no file {str(path)!r}: check the path, or save an agent there first")
     try:
         with safe_open(path, "pt") as file:
-            header, state = json.loads(file.metadata()["bcq_nb"]), {name: file.get_tensor(name) for name in file.keys()}
+            header, state = json.loads((file.metadata() or {})["bcq_nb"]), {name: file.get_tensor(name) for name in file.keys()}
         kind = {c.__name__: c for c in family(Agent)}.get(header["class"])
         if kind is not None and issubclass(kind, cls):
             agent = kind(space_from_json(header["obs_space"]), header["n_actions"], kind.make_config(**header["config"]), device=device)

@@ -26,13 +26,13 @@ def draw_noise(
     "Toss the coin of each episode"
     return np.where(rng.random(n) < low_noise_p, low_noise_eps, rand_action_p)
 
-# %% ../nbs/06_generation.ipynb #320b12b4
+# %% ../nbs/06_generation.ipynb #e59d3dbb
 def generate_buffer(
     policy,                              # the behavior policy: anything with `act(obs)`, or a callable
     env_id: str,                         # a Gymnasium id
     steps: int,                          # transitions to write, at least 1; rounded up to a multiple of `n_envs`
     low_noise_p: float = 0.2,            # probability that an episode is a low-noise one (authors' code)
-    rand_action_p: float | None = None,  # probability of a random action in the others; 0.3, on Atari 0.2 (authors' code: 0.2; 07 says why)
+    rand_action_p: float = 0.2,          # probability of a random action in the other episodes (authors' code)
     low_noise_eps: float | None = None,  # probability of a random action in low-noise episodes; 0, on Atari 0.001 (authors' code)
     n_envs: int = 8,                     # environments that step together
     seed: int = 0,                       # of starts and noise
@@ -41,7 +41,6 @@ def generate_buffer(
 ) -> ReplayBuffer:                       # a `FrameBuffer` for frames
     "Let a policy write a batch, each episode with little noise or with much (arXiv 1910.01708). Raises `ValueError`."
     if steps < 1: raise ValueError(f"steps is {steps}: it must be at least 1")
-    if rand_action_p is None: rand_action_p = 0.2 if is_atari(env_id) else 0.3
     if low_noise_eps is None: low_noise_eps = 0.001 if is_atari(env_id) else 0.0
     for name, p in {"low_noise_p": low_noise_p, "rand_action_p": rand_action_p, "low_noise_eps": low_noise_eps}.items():
         if not 0 <= p <= 1: raise ValueError(f"{name} is {p}: a probability is in [0, 1]")

@@ -32,7 +32,7 @@ def nature_cnn(
         nn.Conv2d(32, 64, 4, stride=2), nn.ReLU(),
         nn.Conv2d(64, 64, 3, stride=1), nn.ReLU(), nn.Flatten())
 
-# %% ../nbs/04_networks.ipynb #f9a316a1
+# %% ../nbs/04_networks.ipynb #ec8a6146
 class Encoder(nn.Module):
     """Observations to features: frames through `nature_cnn`, vectors as they are.
 
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
     """
     def __init__(self,
         obs_space: Box,          # of one environment: (n,) or (stack, H, W)
-        scale_obs: bool = True,  # divide uint8 by 255 (Mnih et al. 2015; the authors' code does not)
+        scale_obs: bool = True,  # divide uint8 by 255 (our choice, as is usual; the authors' code does not)
     ):
         super().__init__()
         shape = obs_space.shape if isinstance(obs_space, Box) else ()

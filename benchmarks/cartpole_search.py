@@ -1,8 +1,8 @@
 """The study of CartPole in notebook 07: `python benchmarks/cartpole_search.py` writes bcq_nb/results/cartpole_*.csv.
 
-For each seed a behavior policy is trained for 20,000 steps and writes a batch of 20,000 transitions for each composition; each configuration of
-discrete BCQ learns from its batch for 20,000 updates and is then evaluated on 20 episodes whose starts its learning curve did not use.
-Finished rows are kept, so a run that was stopped goes on where it was; delete the files to start anew. About 25 minutes on two CPU cores.
+For each seed a behavior policy is trained for 20,000 steps and writes a batch of 20,000 transitions; each configuration of discrete BCQ learns from
+its batch and is then evaluated on 20 episodes whose starts its learning curve did not use. Finished rows are kept, so a run that was stopped goes
+on where it was; delete the files to start anew. About ten minutes on two CPU cores.
 """
 from __future__ import annotations
 
@@ -16,49 +16,55 @@ import torch
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import atomic_path
-from bcq_nb.dqn import DQN, train_behavioral
+from bcq_nb.dqn import DQN, Exploration, train_behavioral
 from bcq_nb.episodes import evaluate, stream
 from bcq_nb.generation import generate_buffer
 
-ENV, STEPS, EVERY, EPISODES = "CartPole-v1", 20_000, 2_000, 20
-CONFIGS = {  # name -> probability of a random action in noisy episodes, threshold, learning rate
-    "chosen": dict(rand_action_p=0.3, threshold=0.1, lr=5e-5),
-    "authors": dict(rand_action_p=0.2, threshold=0.3, lr=3e-4),
-    "authors' rate": dict(rand_action_p=0.3, threshold=0.1, lr=3e-4),
-    "authors' threshold": dict(rand_action_p=0.3, threshold=0.3, lr=5e-5),
-    "authors' noise": dict(rand_action_p=0.2, threshold=0.05, lr=5e-5),
-    "no constraint": dict(rand_action_p=0.3, threshold=0.0, lr=5e-5),
-    "imitation": dict(rand_action_p=0.3, threshold=1.0, lr=5e-5),
+ENV, STEPS, EVERY, EPISODES = "CartPole-v1", 20_000, 1_000, 20
+CHOSEN = dict(train_every=25, rand_action_p=0.7, threshold=0.3, lr=1e-4, updates=5_000)
+CONFIGS = {  # name -> what differs from the choice
+    "chosen": {},
+    "authors": dict(train_every=1, rand_action_p=0.2, lr=3e-4, updates=20_000),
+    "longer": dict(updates=20_000),
+    "authors' rate": dict(lr=3e-4),
+    "authors' noise": dict(rand_action_p=0.2),
+    "low threshold": dict(threshold=0.1),
+    "no constraint": dict(threshold=0.0),
+    "imitation": dict(threshold=1.0),
 }
 SEARCHED, HELD_OUT = range(5), range(5, 10)  # the choice was made on the first; the second say what it is worth
 RUNS = [(name, seed) for name in CONFIGS for seed in SEARCHED] + [("chosen", seed) for seed in HELD_OUT]
-TABLE = ["config", "rand_action_p", "threshold", "lr", "updates", "seed", "behavior", "batch", "final", "low", "high", "best", "q"]
+TABLE = ["config", "train_every", "rand_action_p", "threshold", "lr", "updates", "seed", "behavior", "batch", "final", "low", "high", "best", "q"]
 CURVE = ["config", "seed", "step", "return", "low", "high", "q"]
 
 
-def behavior_path(cache: Path, seed: int) -> Path: return cache / f"behavior{seed}.safetensors"
-
-
-def train(cache: Path, seed: int) -> None:
-    "Train the behavior policy of a seed, if that has not been done"
+def settle() -> None:
+    "What the command does, too: one thread, and no time spent on numbers too small to matter"
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    if not behavior_path(cache, seed).is_file():
-        train_behavioral(ENV, STEPS, seed=seed, device="cpu", progress=False).save(behavior_path(cache, seed))
+
+
+def behavior_path(cache: Path, seed: int, train_every: int) -> Path: return cache / f"behavior{seed}_every{train_every}.safetensors"
+
+
+def train(cache: Path, seed: int, train_every: int) -> None:
+    "Train the behavior policy of a seed, if that has not been done"
+    settle()
+    if (path := behavior_path(cache, seed, train_every)).is_file(): return
+    train_behavioral(ENV, STEPS, exploration=Exploration(train_every=train_every), seed=seed, device="cpu", progress=False).save(path)
 
 
 def run(cache: Path, name: str, seed: int) -> tuple[dict, list[dict]]:
     "One configuration on one seed: a row of the table, and its learning curve"
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    values = CONFIGS[name]
-    behavior = DQN.load(behavior_path(cache, seed), device="cpu")
+    settle()
+    values = {**CHOSEN, **CONFIGS[name]}
+    behavior = DQN.load(behavior_path(cache, seed, values["train_every"]), device="cpu")
     buffer = generate_buffer(behavior, ENV, STEPS, rand_action_p=values["rand_action_p"], seed=seed, progress=False)
     agent = DiscreteBCQ(buffer.obs_space, buffer.n_actions, BCQConfig(threshold=values["threshold"], lr=values["lr"]), seed, device="cpu")
-    rows = train_offline(agent, buffer, STEPS, ENV, EVERY, seed=seed, progress=False)
+    rows = train_offline(agent, buffer, values["updates"], ENV, EVERY, seed=seed, progress=False)
     unseen = int(stream(seed, "final evaluation").integers(2**31))   # starts that the curve did not use
     final, own = (evaluate(policy, ENV, EPISODES, unseen) for policy in (agent, behavior))
-    row = {"config": name, **values, "updates": STEPS, "seed": seed, "behavior": own.mean, "batch": buffer.episode_returns().mean(),
+    row = {"config": name, **values, "seed": seed, "behavior": own.mean, "batch": buffer.episode_returns().mean(),
            "final": final.mean, "low": final.interval[0], "high": final.interval[1], "best": max(r["return"] for r in rows), "q": rows[-1]["q"]}
     return row, [{"config": name, "seed": seed, **{key: r[key] for key in CURVE[2:]}} for r in rows]
 
@@ -90,7 +96,8 @@ def main() -> None:
     todo = [key for key in RUNS if key not in done]
     print(f"{len(done)} of {len(RUNS)} runs are done", file=sys.stderr)
     with ProcessPoolExecutor(args.jobs) as pool:
-        for future in [pool.submit(train, args.cache, seed) for seed in sorted({seed for _, seed in todo})]: future.result()
+        behaviors = sorted({(seed, CONFIGS[name].get("train_every", CHOSEN["train_every"])) for name, seed in todo})
+        for future in [pool.submit(train, args.cache, *key) for key in behaviors]: future.result()
         for future in as_completed([pool.submit(run, args.cache, *key) for key in todo]):
             row, curve = future.result()
             points = [p for p in points if (p["config"], int(p["seed"])) != (row["config"], row["seed"])] + curve

@@ -16,7 +16,7 @@ notebooks = pytest.mark.parametrize("path", sorted(root.glob("nbs/*.ipynb")), id
 
 def files(folder):
     "Path -> bytes of what the notebooks generate, and of themselves."
-    patterns = ("bcq_nb/*.py", "nbs/*.ipynb", "README.md")
+    patterns = ("bcq_nb/*.py", "nbs/*.ipynb", "nbs/images/*", "README.md")
     return {path.relative_to(folder): path.read_bytes() for pattern in patterns for path in folder.glob(pattern)}
 
 

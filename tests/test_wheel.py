@@ -25,7 +25,8 @@ def run_alone(folder, *command):
 def test_wheel_holds_the_package_and_nothing_else():
     [wheel] = root.glob("dist/*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    assert sorted(names) == sorted(f"bcq_nb/{name}" for name in ["__init__.py", "_modidx.py", "py.typed", *(f"{m}.py" for m in modules)])
+    results = [f"results/{path.name}" for path in root.glob("bcq_nb/results/*")]
+    assert sorted(names) == sorted(f"bcq_nb/{name}" for name in ["__init__.py", "_modidx.py", "py.typed", *results, *(f"{m}.py" for m in modules)])
 
 
 @pytest.mark.parametrize("module", modules)

@@ -2,6 +2,7 @@
 import re
 import subprocess
 import sys
+from base64 import b64decode
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -19,28 +20,38 @@ def run(*names: str) -> None:
         for cell in code:
             if re.search(r"^#\s*\|\s*eval:\s*false", cell.source, re.M): cell.metadata["tags"] = ["skip-execution"]
         NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
-        for cell in code: cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        for cell in code:
+            outputs, cell.outputs = cell.outputs, []
+            for out in outputs:
+                before = cell.outputs[-1] if cell.outputs else {}
+                if out.get("name") == "stdout" == before.get("name"): before.text += out.text   # in how many pieces it came is chance
+                elif out.get("name") != "stderr" and "application/vnd.jupyter.widget-view+json" not in out.get("data", {}): cell.outputs.append(out)
         nbformat.write(nb, path)
         subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=root, check=True)
         print("ran", path.name)
 
 
 def readme() -> None:
-    "README.md from index.ipynb: prose, code, what is printed; links and pictures by absolute address, as PyPI needs them."
+    "README.md from index.ipynb: prose, code, what is printed, pictures (nbs/images/); links by absolute address, as PyPI needs them."
     parser = ConfigParser()
     parser.read(root / "settings.ini", encoding="utf-8")
     cfg = parser["DEFAULT"]
-    site, files = cfg["doc_host"] + cfg["doc_baseurl"], f"https://raw.githubusercontent.com/{cfg['user']}/{cfg['repo']}/{cfg['branch']}/nbs"
+    site = cfg["doc_host"] + cfg["doc_baseurl"]
+    images, address = root / "nbs/images", f"https://raw.githubusercontent.com/{cfg['user']}/{cfg['repo']}/{cfg['branch']}/nbs/images"
+    images.mkdir(exist_ok=True)
     parts = ["<!-- Written from nbs/index.ipynb by `make sync` -->"]
     for cell in nbformat.read(root / "nbs/index.ipynb", as_version=4).cells:
         source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
         if cell.cell_type == "markdown":
-            source = re.sub(r"\]\((\w+)\.ipynb", rf"]({site}/\1.html", source)
-            parts.append(re.sub(r'(\]\(|src=")images/', rf"\1{files}/images/", source))
+            parts.append(re.sub(r"\]\((\w+)\.(ipynb|md)", rf"]({site}/\1.html", source))
         elif cell.cell_type == "code" and "#| hide" not in cell.source:
             if "#| echo: false" not in cell.source: parts.append(f"```python\n{source}\n```")
             texts = [out.get("text") or out["data"]["text/plain"] for out in cell.outputs if set(out.get("data", ())) <= {"text/plain"}]
             if text := "".join(texts).rstrip(): parts.append(f"```text\n{text}\n```")
+            for png in (out["data"]["image/png"] for out in cell.outputs if "image/png" in out.get("data", ())):
+                (images / f"{cell.id}.png").write_bytes(b64decode(png))
+                alt = re.search(r"^#\| fig-alt: (.*)$", cell.source, re.M)
+                parts.append(f"![{alt[1] if alt else ''}]({address}/{cell.id}.png)")
     (root / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
