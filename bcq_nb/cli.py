@@ -242,7 +242,7 @@ class Pipeline(Train, Generate, Behavioral):
         close_run(self, self.episodes)
         print(f"\nall of it is in {self.folder}")
 
-# %% ../nbs/20_cli.ipynb #f96db6d3
+# %% ../nbs/20_cli.ipynb #4978e1d3
 def defaults(
     args: list[str],  # the command line
 ) -> dict:            # field -> default
@@ -274,7 +274,8 @@ def parse(
         if not stop.code: raise                                # --help
         what = re.split("[─-]{3,}", box.getvalue())[1]         # a title, a rule, the message, a rule, where help is
         what = " ".join(re.sub(r"[│╭╮╰╯]|\x1b\[[0-9;]*m|Error parsing __\S*:", " ", what).split())
-        raise ValueError(f"{what} (`bcq {args[0] if args else 'pipeline'} --help` lists what there is)") from None
+        command = f"{args[0]} " if args and args[0] in commands else ""
+        raise ValueError(f"{what} (`bcq {command}--help` lists what there is)") from None
 
 
 def main(

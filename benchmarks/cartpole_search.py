@@ -1,8 +1,8 @@
 """The study of CartPole in notebook 07: `python benchmarks/cartpole_search.py` writes bcq_nb/results/cartpole_*.csv.
 
-For each seed a behavior policy is trained for 20,000 steps and writes a batch of 20,000 transitions; each configuration of discrete BCQ learns from
-its batch and is then evaluated on 20 episodes whose starts its learning curve did not use. Finished rows are kept, so a run that was stopped goes
-on where it was; delete the files to start anew. About ten minutes on two CPU cores.
+For each seed a behavior policy is trained for 20,000 steps and writes a batch of 20,000 transitions; each configuration of discrete BCQ
+learns from its batch and is then evaluated on 20 episodes whose starts its learning curve did not use. Finished rows are kept, so a run
+that was stopped goes on where it was; delete the files to start anew.
 """
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ CONFIGS = {  # name -> what differs from the choice
 }
 SEARCHED, HELD_OUT = range(5), range(5, 10)  # the choice was made on the first; the second say what it is worth
 RUNS = [(name, seed) for name in CONFIGS for seed in SEARCHED] + [("chosen", seed) for seed in HELD_OUT]
-TABLE = ["config", "train_every", "rand_action_p", "threshold", "lr", "updates", "seed", "behavior", "batch", "final", "low", "high", "best", "q"]
+TABLE = ["config", "train_every", "rand_action_p", "threshold", "lr", "updates", "seed",
+         "behavior", "batch", "final", "low", "high", "best", "q"]
 CURVE = ["config", "seed", "step", "return", "low", "high", "q"]
 
 
@@ -51,7 +52,8 @@ def train(cache: Path, seed: int, train_every: int) -> None:
     "Train the behavior policy of a seed, if that has not been done"
     settle()
     if (path := behavior_path(cache, seed, train_every)).is_file(): return
-    train_behavioral(ENV, STEPS, exploration=Exploration(train_every=train_every), seed=seed, device="cpu", progress=False).save(path)
+    plan = Exploration(train_every=train_every)
+    train_behavioral(ENV, STEPS, exploration=plan, seed=seed, device="cpu", progress=False).save(path)
 
 
 def run(cache: Path, name: str, seed: int) -> tuple[dict, list[dict]]:
@@ -60,7 +62,8 @@ def run(cache: Path, name: str, seed: int) -> tuple[dict, list[dict]]:
     values = {**CHOSEN, **CONFIGS[name]}
     behavior = DQN.load(behavior_path(cache, seed, values["train_every"]), device="cpu")
     buffer = generate_buffer(behavior, ENV, STEPS, rand_action_p=values["rand_action_p"], seed=seed, progress=False)
-    agent = DiscreteBCQ(buffer.obs_space, buffer.n_actions, BCQConfig(threshold=values["threshold"], lr=values["lr"]), seed, device="cpu")
+    config = BCQConfig(threshold=values["threshold"], lr=values["lr"])
+    agent = DiscreteBCQ(buffer.obs_space, buffer.n_actions, config, seed, device="cpu")
     rows = train_offline(agent, buffer, values["updates"], ENV, EVERY, seed=seed, progress=False)
     unseen = int(stream(seed, "final evaluation").integers(2**31))   # starts that the curve did not use
     final, own = (evaluate(policy, ENV, EPISODES, unseen) for policy in (agent, behavior))

@@ -26,7 +26,8 @@ def test_wheel_holds_the_package_and_nothing_else():
     [wheel] = root.glob("dist/*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
     results = [f"results/{path.name}" for path in root.glob("bcq_nb/results/*")]
-    assert sorted(names) == sorted(f"bcq_nb/{name}" for name in ["__init__.py", "_modidx.py", "py.typed", *results, *(f"{m}.py" for m in modules)])
+    files = ["__init__.py", "_modidx.py", "py.typed", *results, *(f"{module}.py" for module in modules)]
+    assert sorted(names) == sorted(f"bcq_nb/{name}" for name in files)
 
 
 @pytest.mark.parametrize("module", modules)

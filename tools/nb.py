@@ -24,8 +24,9 @@ def run(*names: str) -> None:
             outputs, cell.outputs = cell.outputs, []
             for out in outputs:
                 before = cell.outputs[-1] if cell.outputs else {}
+                bar = out.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in out.get("data", {})
                 if out.get("name") == "stdout" == before.get("name"): before.text += out.text   # in how many pieces it came is chance
-                elif out.get("name") != "stderr" and "application/vnd.jupyter.widget-view+json" not in out.get("data", {}): cell.outputs.append(out)
+                elif not bar: cell.outputs.append(out)
         nbformat.write(nb, path)
         subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=root, check=True)
         print("ran", path.name)
