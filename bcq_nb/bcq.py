@@ -70,7 +70,7 @@ class DiscreteBCQ(DoubleDQN):
         "(B, n_actions) bool: the actions that may be taken, for observations (B, *obs_shape)"
         with torch.inference_mode(): return allowed_actions(self.network.both(self.tensor(obs))[1], self.config.threshold)
 
-# %% ../nbs/07_bcq.ipynb #fa9b8fe6
+# %% ../nbs/07_bcq.ipynb #04636d79
 def check_offline(
     agent: DQN,            # what is to learn
     buffer: ReplayBuffer,  # what from
@@ -84,7 +84,8 @@ def check_offline(
         raise ValueError(f"the batch has observations {buffer.obs_space.shape} and {buffer.n_actions} actions, the agent takes "
                          f"{agent.obs_space.shape} and has {agent.n_actions}: make the agent with buffer.obs_space and buffer.n_actions")
     if len(buffer) < agent.config.batch_size:
-        raise ValueError(f"the batch holds {len(buffer)} transitions and an update draws {agent.config.batch_size}: give more, or lower batch_size")
+        raise ValueError(f"the batch holds {len(buffer)} transitions and an update draws {agent.config.batch_size}: "
+                         "give more, or lower batch_size")
 
 # %% ../nbs/07_bcq.ipynb #74757476
 def train_offline(

@@ -28,6 +28,7 @@ CONFIGS = {  # name -> what differs from the choice
     "longer": dict(updates=20_000),
     "authors' rate": dict(lr=3e-4),
     "authors' noise": dict(rand_action_p=0.2),
+    "no constraint 20%": dict(rand_action_p=0.2, threshold=0.0),
     "low threshold": dict(threshold=0.1),
     "no constraint": dict(threshold=0.0),
     "imitation": dict(threshold=1.0),
@@ -67,8 +68,8 @@ def run(cache: Path, name: str, seed: int) -> tuple[dict, list[dict]]:
     rows = train_offline(agent, buffer, values["updates"], ENV, EVERY, seed=seed, progress=False)
     unseen = int(stream(seed, "final evaluation").integers(2**31))   # starts that the curve did not use
     final, own = (evaluate(policy, ENV, EPISODES, unseen) for policy in (agent, behavior))
-    row = {"config": name, **values, "seed": seed, "behavior": own.mean, "batch": buffer.episode_returns().mean(),
-           "final": final.mean, "low": final.interval[0], "high": final.interval[1], "best": max(r["return"] for r in rows), "q": rows[-1]["q"]}
+    row = {"config": name, **values, "seed": seed, "behavior": own.mean, "batch": buffer.episode_returns().mean(), "final": final.mean,
+           "low": final.interval[0], "high": final.interval[1], "best": max(r["return"] for r in rows), "q": rows[-1]["q"]}
     return row, [{"config": name, "seed": seed, **{key: r[key] for key in CURVE[2:]}} for r in rows]
 
 
