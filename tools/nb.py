@@ -50,9 +50,10 @@ def readme() -> None:
             texts = [out.get("text") or out["data"]["text/plain"] for out in cell.outputs if set(out.get("data", ())) <= {"text/plain"}]
             if text := "".join(texts).rstrip(): parts.append(f"```text\n{text}\n```")
             for png in (out["data"]["image/png"] for out in cell.outputs if "image/png" in out.get("data", ())):
-                (images / f"{cell.id}.png").write_bytes(b64decode(png))
+                name = f"readme{len(parts)}.png"
+                (images / name).write_bytes(b64decode(png))
                 alt = re.search(r"^#\| fig-alt: (.*)$", cell.source, re.M)
-                parts.append(f"![{alt[1] if alt else ''}]({address}/{cell.id}.png)")
+                parts.append(f"![{alt[1] if alt else ''}]({address}/{name})")
     (root / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
