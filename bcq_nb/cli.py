@@ -27,10 +27,10 @@ from .figures import plot_returns
 from .generation import generate_buffer
 
 # %% auto #0
-__all__ = ['Run', 'claim', 'write_rows', 'read_rows', 'Behavioral', 'Generate', 'Train', 'final_seed', 'report', 'close_run',
-           'film', 'Evaluate', 'Video', 'Pipeline', 'defaults', 'parse', 'main']
+__all__ = ['Run', 'claimed', 'claim', 'write_rows', 'read_rows', 'Behavioral', 'Generate', 'Train', 'final_seed', 'report',
+           'close_run', 'film', 'Evaluate', 'Video', 'Pipeline', 'defaults', 'parse', 'main']
 
-# %% ../nbs/20_cli.ipynb #eeeb4a74
+# %% ../nbs/20_cli.ipynb #eefd79c1
 @dataclass(frozen=True)
 class Run:
     "What every command is told. Results go to OUT/ENV/seedSEED."
@@ -59,12 +59,16 @@ class Run:
         if path.is_file(): return path
         raise FileNotFoundError(f"there is no {path}: run `bcq {command} --env {self.env} --seed {self.seed}` first")
 
-# %% ../nbs/20_cli.ipynb #bf2354e1
-def claim(
+    def agents(self) -> dict[str, Path]:
+        "The files of the run's two policies. Raises `FileNotFoundError`."
+        return {"behavior policy": self.existing("behavioral.safetensors", "behavioral"), "BCQ": self.existing("bcq.safetensors", "train")}
+
+# %% ../nbs/20_cli.ipynb #b276ab72
+def claimed(
     run: Run,     # a command
     phase: type,  # the command class whose settings decide the result
-) -> None:
-    "Write a phase's settings to the run's `config.json`. Raises `ValueError` where the folder holds a run with others, or other files."
+) -> dict:        # what `config.json` is to hold: phase -> settings
+    "The settings of the run's phases, this one's included. Raises `ValueError` where the folder holds a run with others, or other files."
     path, where = run.folder / "config.json", {"out", "seed", "device"}
     known = json.loads(path.read_text()) if path.is_file() else {}
     if not known and run.folder.is_dir() and any(run.folder.iterdir()):
@@ -74,8 +78,16 @@ def claim(
     before = known.get(phase.__name__.lower(), settings)
     if changed := [name for name in settings if before.get(name) != settings[name]]:
         raise ValueError(f"{run.folder} holds a run with another {', '.join(changed)}: choose another --out, or delete that folder")
-    known[phase.__name__.lower()] = settings
-    with atomic_path(path) as beside: beside.write_text(json.dumps(known, indent=2) + "\n")
+    return {**known, phase.__name__.lower(): settings}
+
+
+def claim(
+    run: Run,     # a command
+    phase: type,  # the command class whose settings decide the result
+) -> None:
+    "Write a phase's settings to the run's `config.json`. Raises as `claimed`."
+    config = claimed(run, phase)
+    with atomic_path(run.folder / "config.json") as beside: beside.write_text(json.dumps(config, indent=2) + "\n")
 
 # %% ../nbs/20_cli.ipynb #c228f4ac
 def write_rows(
@@ -95,7 +107,7 @@ def read_rows(
     "Read a table of numbers back"
     with open(path, newline="") as f: return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(f)]
 
-# %% ../nbs/20_cli.ipynb #0f8cb56a
+# %% ../nbs/20_cli.ipynb #60e08c7d
 @dataclass(frozen=True)
 class Behavioral(Run):
     "Train DQN online for a while: the policy that is to write the batch."
@@ -107,14 +119,15 @@ class Behavioral(Run):
 
     def run(self) -> None:
         "Write `behavioral.safetensors` and `behavioral.csv`; nothing to do where they are"
-        claim(self, Behavioral)
+        claimed(self, Behavioral)
         if (self.folder / "behavioral.csv").is_file(): return
         agent = train_behavioral(self.env, self.steps, self.dqn, self.exploration, self.seed, self.eval_every, self.eval_episodes,
                                  self.atari, self.device)
+        claim(self, Behavioral)
         agent.save(self.folder / "behavioral.safetensors")
         write_rows(self.folder / "behavioral.csv", agent.history)
 
-# %% ../nbs/20_cli.ipynb #82e4d295
+# %% ../nbs/20_cli.ipynb #fa6ffc89
 @dataclass(frozen=True)
 class Generate(Run):
     "Let the behavior policy write the batch."
@@ -126,16 +139,17 @@ class Generate(Run):
     def run(self) -> None:
         "Write `batch.npz` and `batch.csv`; nothing to do where they are"
         policy = DQN.load(self.existing("behavioral.safetensors", "behavioral"), self.device)
-        claim(self, Generate)
+        claimed(self, Generate)
         if (self.folder / "batch.csv").is_file(): return
         batch = generate_buffer(policy, self.env, self.steps, self.low_noise_p, self.rand_action_p, self.eps, self.n_envs,
                                 self.seed, self.atari)
+        claim(self, Generate)
         batch.save(self.folder / "batch.npz")
         write_rows(self.folder / "batch.csv", [
             {"return": batch.reward[at].sum().item(), "steps": len(at), "whole": int(batch.first[at[0]] and batch.ended[at[-1]])}
             for at in batch.episodes()])
 
-# %% ../nbs/20_cli.ipynb #43588a62
+# %% ../nbs/20_cli.ipynb #ad92380c
 @dataclass(frozen=True)
 class Train(Run):
     "Train discrete BCQ on the batch alone."
@@ -147,12 +161,13 @@ class Train(Run):
     def run(self) -> None:
         "Write `bcq.safetensors` and `bcq.csv`; nothing to do where they are"
         batch = self.existing("batch.npz", "generate")
-        claim(self, Train)
+        claimed(self, Train)
         if (self.folder / "bcq.csv").is_file(): return
         buffer = ReplayBuffer.load(batch)
         agent = DiscreteBCQ(buffer.obs_space, buffer.n_actions, self.bcq, self.seed, self.device)
         rows = train_offline(agent, buffer, self.updates, self.env, self.eval_every, self.eval_episodes, self.eps, self.seed,
                              self.atari)
+        claim(self, Train)
         agent.save(self.folder / "bcq.safetensors")
         write_rows(self.folder / "bcq.csv", rows)
 
@@ -174,7 +189,7 @@ def report(
     for row in rows: print("{policy:<18}{mean:>11.1f}   [{low:.1f}, {high:.1f}]".format(**row).ljust(52) + f"{row['episodes']:>8}")
     return rows
 
-# %% ../nbs/20_cli.ipynb #906fdfb4
+# %% ../nbs/20_cli.ipynb #5d29a024
 def close_run(
     run: Run,       # whose three phases are finished
     episodes: int,  # for each policy, from the same starts
@@ -183,10 +198,10 @@ def close_run(
     import matplotlib.pyplot as plt
 
     play = lambda path: evaluate(load_agent(path, device=run.device), run.env, episodes, final_seed(run.seed), run.eps, run.atari)
-    behavior, bcq = run.existing("behavioral.safetensors", "behavioral"), run.existing("bcq.safetensors", "train")
+    played = {name: play(path) for name, path in run.agents().items()}
     written = [row for row in read_rows(run.existing("batch.csv", "generate")) if row["whole"]]
     batch = {"batch": Evaluation(*(np.array([row[name] for row in written]) for name in ("return", "steps")))} if written else {}
-    table = report({"behavior policy": play(behavior), **batch, "BCQ": play(bcq)})
+    table = report({"behavior policy": played["behavior policy"], **batch, "BCQ": played["BCQ"]})
     write_rows(run.folder / "results.csv", table)
     levels = {row["policy"]: row["mean"] for row in table if row["policy"] != "BCQ"}
     figure = plot_returns({"BCQ": read_rows(run.folder / "bcq.csv")}, levels).figure
@@ -216,7 +231,7 @@ class Evaluate(Run):
         agent = load_agent(self.agent, device=self.device)
         report({self.agent.stem: evaluate(agent, self.env, self.episodes, final_seed(self.seed), self.eps, self.atari)})
 
-# %% ../nbs/20_cli.ipynb #496d73ad
+# %% ../nbs/20_cli.ipynb #82ae569f
 @dataclass(frozen=True)
 class Video(Run):
     "Record an episode of the behavior policy and one of BCQ, with what they think beside it."
@@ -224,10 +239,9 @@ class Video(Run):
 
     def run(self) -> None:
         "Write an MP4 for each"
-        own = lambda: [self.existing("behavioral.safetensors", "behavioral"), self.existing("bcq.safetensors", "train")]
-        for agent in own() if self.agent is None else [self.agent]: film(self, agent)
+        for agent in self.agents().values() if self.agent is None else [self.agent]: film(self, agent)
 
-# %% ../nbs/20_cli.ipynb #f986ed3e
+# %% ../nbs/20_cli.ipynb #7afd0031
 @dataclass(frozen=True)
 class Pipeline(Train, Generate, Behavioral):
     "The whole story: behavior policy, batch, BCQ, table, curve, videos. Finished phases are not run again."
@@ -238,7 +252,7 @@ class Pipeline(Train, Generate, Behavioral):
     def run(self) -> None:
         "Each phase in its turn"
         for phase in (Behavioral, Generate, Train): phase.run(self)
-        for name, command in (("behavioral", "behavioral"), ("bcq", "train")): film(self, self.existing(f"{name}.safetensors", command))
+        for agent in self.agents().values(): film(self, agent)
         close_run(self, self.episodes)
         print(f"\nall of it is in {self.folder}")
 
