@@ -38,7 +38,8 @@ myst_dmath_double_inline = True
 myst_heading_anchors = 3
 
 # MathJax in one file, with its glyphs, so that no page asks another host for anything
-mathjax = Path(importlib.util.find_spec("sphinx-mathjax-offline").submodule_search_locations[0]) / "static/mathjax/tex-svg-full.js"
+[mathjax_package] = importlib.util.find_spec("sphinx-mathjax-offline").submodule_search_locations
+mathjax = Path(mathjax_package) / "static/mathjax/tex-svg-full.js"
 mathjax_path = mathjax.name
 mathjax3_config = {"options": {"enableMenu": False}}
 
@@ -48,52 +49,108 @@ html_favicon = "_static/favicon.svg"
 html_static_path = ["_static", str(mathjax)]
 html_css_files = ["site.css"]
 html_copy_source = False
-html_theme_options = {"navigation_with_keys": True, "top_of_page_buttons": []}
+html_theme_options = {"top_of_page_buttons": []}
 
 
 def title(path: Path) -> str:
-    "A notebook's title, for the sidebar: what stands before a colon"
-    return "".join(json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]).splitlines()[0].lstrip("# ").partition(":")[0]
+    "A notebook's number and title, for the sidebar: what stands before a colon"
+    first_cell = json.loads(path.read_text(encoding="utf-8"))["cells"][0]["source"]
+    first_line = "".join(first_cell).splitlines()[0]
+    number = path.stem.partition("_")[0]
+    return f"{number} {first_line.lstrip('# ').partition(':')[0]}"
+
+
+def toctree(caption: str, entries: list[str]) -> str:
+    "A group of the sidebar"
+    return "\n".join(["```{toctree}", f":caption: {caption}", ":hidden:", "", *entries, "```"])
+
+
+def sidebar(folder: Path) -> str:
+    "Path, side notebooks, reference"
+    pages = sorted(folder.glob("[0-9]*.ipynb"))
+    entries = {page: f"{title(page)} <{page.stem}>" for page in pages}
+    path = [entry for page, entry in entries.items() if not page.stem[2].isalpha()]
+    side = [entry for page, entry in entries.items() if page.stem[2].isalpha()]
+    groups = {
+        "The path": ["Home <self>", *path],
+        "Side notebooks": side,
+        "Reference": ["symbols", "references", "Index of names <genindex>"],
+    }
+    return "\n\n".join(toctree(caption, entries) for caption, entries in groups.items())
+
+
+def show_code(cell: dict) -> dict:
+    "A code cell without its directives, which have become metadata"
+    text = "".join(cell["source"])
+    options = dict(re.findall(r"^#\|\s*([\w-]+):?[ ]*(.*)$", text, re.M))
+    tags = ["remove-input"] if options.get("echo") == "false" else []
+    metadata = {"tags": tags, "mystnb": {"image": {"alt": options.get("fig-alt", "")}}}
+    return {**cell, "source": re.sub(r"^#\|.*\n?", "", text, flags=re.M), "metadata": metadata}
+
+
+def show_markdown(cell: dict, file_name: str) -> dict:
+    "A text cell; badges are pictures from other hosts, so they become links, with two more beside the one to Colab"
+    text = re.sub(r"\[!\[([^\]]*)\]\(https?://[^)]*\)\]", r"[\1]", "".join(cell["source"]))
+    links = rf"\1 [View on GitHub]({in_repository}/{file_name}) {{download}}`Download the notebook <{file_name}>`"
+    text = re.sub(r"(\[Open in Colab\]\([^)]*\))", links, text)
+    return {**cell, "source": text}
 
 
 def show_notebook(app, docname: str, source: list[str]) -> None:
-    "From a notebook as nbdev reads it to one as MyST-NB does: directives obeyed and removed, the module's API at the end"
+    "From a notebook as nbdev reads it to one as MyST-NB does: directives obeyed, the module's API at the end"
     path = Path(app.env.doc2path(docname))
-    if path.suffix != ".ipynb": return
-    nb, cells, module = json.loads(source[0]), [], None
-    for cell in nb["cells"]:
+    if path.suffix != ".ipynb":
+        return
+    notebook = json.loads(source[0])
+    cells, module = [], None
+    for cell in notebook["cells"]:
         text = "".join(cell["source"])
-        if cell["cell_type"] == "code":
-            options = dict(re.findall(r"^#\|\s*([\w-]+):?[ ]*(.*)$", text, re.M))
-            module = module or options.get("default_exp")
-            if "hide" in options or "default_exp" in options: continue
-            text = re.sub(r"^#\|.*\n?", "", text, flags=re.M)
-            cell["metadata"] = {"tags": ["remove-input"] if options.get("echo") == "false" else [],
-                                "mystnb": {"image": {"alt": options.get("fig-alt", "")}}}
-        else:   # badges are pictures from other hosts
-            links = rf"\1 [View on GitHub]({in_repository}/{path.name}) {{download}}`Download the notebook <{path.name}>`"
-            text = re.sub(r"\[!\[([^\]]*)\]\(https?://[^)]*\)\]", r"[\1]", text)
-            text = re.sub(r"(\[Open in Colab\]\([^)]*\))", links, text)
-        cells.append({**cell, "source": text})
-    def add(text): cells.append({"id": f"site-{len(cells)}", "cell_type": "markdown", "metadata": {}, "source": text})
-    if module: add(f"## API of `{cfg['lib_path']}.{module}`\n\n```{{eval-rst}}\n.. automodule:: {cfg['lib_path']}.{module}\n```")
+        if cell["cell_type"] == "markdown":
+            cells.append(show_markdown(cell, path.name))
+        elif exports_to := re.search(r"^#\|\s*default_exp (\w+)", text, re.M):
+            module = exports_to[1]
+        elif not re.search(r"^#\|\s*hide\b", text, re.M):
+            cells.append(show_code(cell))
+    if module:
+        name = f"{cfg['lib_path']}.{module}"
+        cells.append(markdown_cell(f"## API of `{name}`\n\n```{{eval-rst}}\n.. automodule:: {name}\n```"))
     if docname == "index":
-        pages = [f"{title(page)} <{page.stem}>" for page in sorted(path.parent.glob("[0-9]*.ipynb"))]
-        add("\n".join(["```{toctree}", ":hidden:", "Home <self>", *pages, "symbols", "references", "Index of names <genindex>", "```"]))
-    source[0] = json.dumps({**nb, "cells": cells, "metadata": {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}})
+        cells.append(markdown_cell(sidebar(path.parent)))
+    metadata = {"language_info": {"name": "python", "pygments_lexer": "ipython3"}}
+    source[0] = json.dumps({**notebook, "cells": cells, "metadata": metadata})
+
+
+def markdown_cell(text: str) -> dict:
+    "A cell that no notebook has"
+    return {"id": f"site-{abs(hash(text)):x}", "cell_type": "markdown", "metadata": {}, "source": text}
+
+
+def as_rst(line: str) -> str:
+    "A line of a docstring, whose code and formulas are written as in the notebooks' Markdown"
+    def replacement(match: re.Match) -> str:
+        code, formula, emphasis, special = match.groups()
+        if code:
+            return f"``{code}``"
+        if formula:
+            return f":math:`{formula}`"
+        return emphasis or f"\\{special}"
+    return re.sub(r"`([^`]+)`|\$([^$]+)\$|(\*\w+\*)|([*|\\])", replacement, line)
 
 
 def add_docments(app, what, name, obj, options, lines: list[str]) -> None:
-    "The comments beside parameters and fields; and docstrings, whose code and formulas are written as in the notebooks' Markdown"
+    "The comments beside parameters and fields"
     fields = re.findall(r"^    (\w+): [^#\n]+# *(.+)$", inspect.getsource(obj), re.M) if what == "class" else []
-    notes = docments(obj) if what in ("class", "function", "method") and not fields else dict(fields)
-    if what == "module": lines.clear()          # the page says it
+    notes = dict(fields)
+    if what in ("class", "function", "method") and not fields:
+        notes = docments(obj)
+    if what == "module":
+        lines.clear()          # the page says it
     lines.append("")
     for param, note in notes.items():
-        if note: lines.append((":returns: " if param == "return" else f":param {param}: ") + " ".join(note.split()))
-    for i, line in enumerate(lines):
-        lines[i] = re.sub(r"`([^`]+)`|\$([^$]+)\$|(\*\w+\*)|([*|\\])", lambda m: f"``{m[1]}``" if m[1] else
-                          f":math:`{m[2]}`" if m[2] else m[3] or "\\" + m[4], line)
+        if note:
+            field = ":returns:" if param == "return" else f":param {param}:"
+            lines.append(f"{field} {' '.join(note.split())}")
+    lines[:] = map(as_rst, lines)
 
 
 def skip_member(app, what, name, obj, skip, options) -> bool | None:
@@ -110,8 +167,10 @@ class LinkSymbols(SphinxPostTransform):
         for literal in list(self.document.findall(nodes.literal)):
             target = self.symbols.get(literal.astext().removesuffix("()"))
             if target and not isinstance(literal.parent, (nodes.reference, addnodes.pending_xref)):
-                literal.replace_self(addnodes.pending_xref("", literal.deepcopy(), refdomain="py", reftype="obj", reftarget=target,
-                                                           refdoc=self.env.docname, refexplicit=True, refwarn=True))
+                link = addnodes.pending_xref(
+                    "", literal.deepcopy(), refdomain="py", reftype="obj", reftarget=target,
+                    refdoc=self.env.docname, refexplicit=True, refwarn=True)
+                literal.replace_self(link)
 
 
 def setup(app):

@@ -13,6 +13,7 @@ bin_dir = Path(sys.executable).parent
 @pytest.mark.parametrize("notebook", sorted(root.glob("nbs/*.ipynb")), ids=lambda path: path.stem)
 def test_notebook(notebook):
     env = {"OMP_NUM_THREADS": "1", **os.environ, "PATH": f"{bin_dir}:{os.environ['PATH']}"}
-    run = subprocess.run([bin_dir / "nbdev_test", "--path", notebook], cwd=root, env=env, capture_output=True, text=True, timeout=900)
+    command = [bin_dir / "nbdev_test", "--path", notebook]
+    run = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=900)
     # its exit status is 0 also where it found nothing to run
     assert run.returncode == 0 and "Success." in run.stdout, run.stdout + run.stderr

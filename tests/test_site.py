@@ -16,14 +16,23 @@ chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 
 PROBLEMS = """async () => {
     if (window.MathJax) await MathJax.startup.promise;
-    const problems = [], text = document.querySelector('article, main, body').innerText;
+    const problems = [];
+    const text = document.querySelector('article, main, body').innerText;
     const all = (selector) => [...document.querySelectorAll(selector)];
-    for (const math of all('.math')) if (!math.querySelector('mjx-container')) problems.push('formula not rendered: ' + math.innerText);
-    for (const error of all('mjx-merror, [data-mjx-error]')) problems.push('formula refused: ' + error.getAttribute('data-mjx-error'));
-    for (const leak of ['#|', 'show_doc(', ':::', '$$', '{py:', ':param']) if (text.includes(leak)) problems.push('leaked: ' + leak);
+    for (const math of all('.math')) {
+        if (!math.querySelector('mjx-container')) problems.push('formula not rendered: ' + math.innerText);
+    }
+    for (const error of all('mjx-merror, [data-mjx-error]')) {
+        problems.push('formula refused: ' + error.getAttribute('data-mjx-error'));
+    }
+    for (const leak of ['#|', 'show_doc(', ':::', '$$', '{py:', ':param']) {
+        if (text.includes(leak)) problems.push('leaked: ' + leak);
+    }
     for (const image of all('img')) {
         if (!image.complete || !image.naturalWidth) problems.push('picture not shown: ' + image.src.slice(0, 80));
-        if (!image.alt || image.alt.includes('_images/')) problems.push('picture without a description: ' + image.src.slice(0, 80));
+        if (!image.alt || image.alt.includes('_images/')) {
+            problems.push('picture without a description: ' + image.src.slice(0, 80));
+        }
     }
     for (const video of all('video')) {
         if (!video.muted) problems.push('video with sound');
@@ -40,7 +49,8 @@ TOO_WIDE = """[...document.querySelectorAll('html, .content')].filter((box) => b
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
 
 
 @pytest.fixture(scope="session")
@@ -53,39 +63,69 @@ def server():
 
 @pytest.fixture(scope="session")
 def browser():
-    if not chromium: pytest.skip("no Chromium here: apt-get install chromium")
+    if not chromium:
+        pytest.skip("no Chromium here: apt-get install chromium")
     from playwright.sync_api import sync_playwright
     with sync_playwright() as playwright:
-        args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-component-update"]
+        args = ["--no-sandbox", "--disable-gpu", "--disable-quic",
+                "--disable-background-networking", "--disable-component-update"]
         yield playwright.chromium.launch(executable_path=chromium, args=args)
 
 
 @cache
-def anchors(path: Path) -> set[str]: return set(re.findall(r'\sid="([^"]+)"', path.read_text(encoding="utf-8")))
+def anchors(path: Path) -> set[str]:
+    return set(re.findall(r'\sid="([^"]+)"', path.read_text(encoding="utf-8")))
 
 
-def test_there_are_pages(): assert "index.html" in pages, "run `make docs`"
+def test_there_are_pages():
+    assert "index.html" in pages, "run `make docs`"
+
+
+def is_dead(link: str, server: str) -> bool:
+    "Whether a link within the site leads to no page, or to no place on it"
+    address, fragment = urldefrag(link)
+    if not address.startswith(server):
+        return False
+    target = site / (urlsplit(address).path.lstrip("/") or "index.html")
+    if not target.is_file():
+        return True
+    return bool(fragment) and target.suffix == ".html" and fragment not in anchors(target)
+
+
+def watch(page, server: str) -> list[str]:
+    "A list that fills with what goes wrong on a page: errors, requests to other hosts, files that are not there"
+    problems = []
+
+    def on_console(message):
+        if message.type == "error":
+            problems.append(f"console: {message.text}")
+
+    def on_request(request):
+        if not request.url.startswith((server, "data:", "blob:")):
+            problems.append(f"asks {request.url}")
+
+    def on_response(response):
+        if response.status >= 400:
+            problems.append(f"{response.status} {response.url}")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: problems.append(f"exception: {error}"))
+    page.on("request", on_request)
+    page.on("response", on_response)
+    return problems
 
 
 @pytest.mark.parametrize("name", pages)
 def test_page(browser, server, name):
-    page, problems = browser.new_page(), []
-    page.on("console", lambda message: problems.append(f"console: {message.text}") if message.type == "error" else None)
-    page.on("pageerror", lambda error: problems.append(f"exception: {error}"))
-    local = (server, "data:", "blob:")
-    page.on("request", lambda request: None if request.url.startswith(local) else problems.append(f"asks {request.url}"))
-    page.on("response", lambda response: problems.append(f"{response.status} {response.url}") if response.status >= 400 else None)
+    page = browser.new_page()
+    problems = watch(page, server)
     page.goto(server + name, wait_until="load")
     problems += page.evaluate(PROBLEMS)
     for width in (390, 1100, 1440):     # a phone, the page without and with its table of contents
         page.set_viewport_size({"width": width, "height": 844})
         problems += page.evaluate(TOO_WIDE)
-    for link in page.evaluate("[...document.querySelectorAll('a[href]')].map((a) => a.href)"):
-        address, fragment = urldefrag(link)
-        if not address.startswith(server): continue
-        target = site / (urlsplit(address).path.lstrip("/") or "index.html")
-        if not target.is_file(): problems.append(f"dead link: {link}")
-        elif fragment and target.suffix == ".html" and fragment not in anchors(target): problems.append(f"dead anchor: {link}")
+    links = page.evaluate("[...document.querySelectorAll('a[href]')].map((a) => a.href)")
+    problems += [f"dead link: {link}" for link in links if is_dead(link, server)]
     page.close()
     assert not problems, "\n".join(problems)
 

@@ -1,4 +1,9 @@
-"""What nbdev leaves to Quarto or to Jupyter: `nb.py run [notebook ...]` stores new outputs, `nb.py readme` writes README.md."""
+"""What nbdev leaves to Quarto or to Jupyter.
+
+`nb.py run [notebook ...]` stores new outputs, `nb.py maps` draws the map at the head of every notebook,
+`nb.py readme` writes README.md.
+"""
+import io
 import re
 import subprocess
 import sys
@@ -11,50 +16,175 @@ from nbclient import NotebookClient
 
 root = Path(__file__).resolve().parents[1]
 
+# The path is numbered; side notebooks, with a letter behind the number, are set in italics
+MAP = {
+    "the problem": ["00_extrapolation", "00a_guarantees"],
+    "environment →": ["02_atari", "03_environments"],
+    "behavior policy →": ["04_networks", "05_dqn"],
+    "batch →": ["01_buffers", "02a_frames", "06_generation"],
+    "policy": ["07_bcq", "07a_cartpole", "03a_evaluation", "03b_film"],
+}
+TOOLS = ["00b_checks", "00c_files", "20_cli"]
+MAP_MARKS = re.compile(r"<!-- map -->(.*?<!-- end of map -->)?", re.S)
+
+
+def title(name: str) -> str:
+    "A notebook's number and its title up to a colon"
+    first_line = nbformat.read(root / f"nbs/{name}.ipynb", as_version=4).cells[0].source.splitlines()[0]
+    return f"{name.partition('_')[0]} {first_line.lstrip('# ').partition(':')[0]}"
+
+
+def map_entry(name: str, here: str) -> str:
+    "A notebook on the map: a link, but for the one that the reader is in"
+    if name == here:
+        return f"**► {title(name)}** (you are here)"
+    link = f"[{title(name)}]({name}.ipynb)"
+    is_side_notebook = name[2].isalpha()
+    return f"*{link}*" if is_side_notebook else link
+
+
+def draw_map(here: str) -> str:
+    "The map of all notebooks as a table in Markdown"
+    columns = [[map_entry(name, here) for name in names] for names in MAP.values()]
+    height = max(map(len, columns))
+    rows = [[column[k] if k < len(column) else "" for column in columns] for k in range(height)]
+    lines = [list(MAP), ["---"] * len(MAP), *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    tools = ", ".join(map_entry(name, here) for name in TOOLS)
+    legend = f"Tools: {tools}. In italics: side notebooks, entered when wanted."
+    return f"<!-- map -->\n{table}\n\n{legend}\n<!-- end of map -->"
+
+
+def maps() -> None:
+    "Draw the map where a notebook has the line `<!-- map -->`"
+    for path in sorted((root / "nbs").glob("*.ipynb")):
+        nb = nbformat.read(path, as_version=4)
+        before = nbformat.writes(nb)
+        for cell in nb.cells:
+            if cell.cell_type == "markdown":
+                new_map = draw_map(path.stem)
+                cell.source = MAP_MARKS.sub(lambda _, text=new_map: text, cell.source)
+        if nbformat.writes(nb) != before:
+            nbformat.write(nb, path)
+
+
+def without_progress(outputs: list) -> list:
+    "Outputs as they are stored: no progress bars, no warnings, and what was printed as one piece"
+    kept = []
+    for out in outputs:
+        is_progress_bar = "application/vnd.jupyter.widget-view+json" in out.get("data", {})
+        if out.get("name") == "stderr" or is_progress_bar:
+            continue
+        if kept and out.get("name") == "stdout" == kept[-1].get("name"):
+            kept[-1].text += out.text   # in how many pieces it came is chance
+        else:
+            kept.append(out)
+    return kept
+
 
 def run(*names: str) -> None:
-    "Execute notebooks (all, unless named) where they lie, `#| eval: false` cells left out; progress bars and warnings are not stored."
+    "Execute notebooks (all, unless named) where they lie, `#| eval: false` cells left out, and store their outputs"
     for path in [Path(name) for name in names] or sorted((root / "nbs").glob("*.ipynb")):
         nb = nbformat.read(path, as_version=4)
         code = [cell for cell in nb.cells if cell.cell_type == "code"]
         for cell in code:
-            if re.search(r"^#\s*\|\s*eval:\s*false", cell.source, re.M): cell.metadata["tags"] = ["skip-execution"]
-        NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(path.parent)}}).execute()
+            if re.search(r"^#\s*\|\s*eval:\s*false", cell.source, re.M):
+                cell.metadata["tags"] = ["skip-execution"]
+        resources = {"metadata": {"path": str(path.parent)}}
+        NotebookClient(nb, timeout=None, kernel_name="python3", resources=resources).execute()
         for cell in code:
-            outputs, cell.outputs = cell.outputs, []
-            for out in outputs:
-                before = cell.outputs[-1] if cell.outputs else {}
-                bar = out.get("name") == "stderr" or "application/vnd.jupyter.widget-view+json" in out.get("data", {})
-                if out.get("name") == "stdout" == before.get("name"): before.text += out.text   # in how many pieces it came is chance
-                elif not bar: cell.outputs.append(out)
+            cell.outputs = without_progress(cell.outputs)
+        nb.metadata.pop("widgets", None)
         nbformat.write(nb, path)
         subprocess.run([Path(sys.executable).with_name("nbdev_clean"), "--fname", path], cwd=root, check=True)
         print("ran", path.name)
 
 
+def films(html: str) -> list[bytes]:
+    "The videos in a notebook's HTML, as MP4"
+    return [b64decode(data) for data in re.findall(r'src="data:video/mp4;base64,([^"]+)"', html)]
+
+
+class Readme:
+    "README.md in the making: its parts, and the pictures that belong to it"
+    def __init__(self):
+        parser = ConfigParser()
+        parser.read(root / "settings.ini", encoding="utf-8")
+        cfg = parser["DEFAULT"]
+        self.site = cfg["doc_host"] + cfg["doc_baseurl"]
+        self.raw = f"https://raw.githubusercontent.com/{cfg['user']}/{cfg['repo']}/{cfg['branch']}/nbs"
+        self.parts = ["<!-- Written from nbs/index.ipynb by `make sync` -->"]
+
+    def add_markdown(self, source: str) -> None:
+        "Prose; links and pictures by absolute address, as PyPI needs them"
+        source = re.sub(r"\]\((\w+)\.(ipynb|md)", rf"]({self.site}/\1.html", source)
+        source = re.sub(r"\]\((images/[\w.]+)\)", rf"]({self.raw}/\1)", source)
+        self.parts.append(source)
+
+    def add_picture(self, content: bytes, suffix: str, alt: str) -> None:
+        "A picture, stored among the notebooks' images"
+        name = f"images/readme{len(self.parts)}.{suffix}"
+        (root / "nbs" / name).write_bytes(content)
+        self.parts.append(f"![{alt}]({self.raw}/{name})")
+
+    def add_output(self, out, alt: str) -> None:
+        "What a cell gave: text, a picture, or a film as an animated picture"
+        data = out.get("data", {})
+        if "image/png" in data:
+            self.add_picture(b64decode(data["image/png"]), "png", alt)
+        elif "text/html" in data:
+            caption = data["text/plain"].removeprefix("video: ")
+            self.add_picture(animated(films(data["text/html"])), "gif", alt or caption)
+        else:
+            text = (out.get("text") or data["text/plain"]).rstrip()
+            self.parts.append(f"```text\n{text}\n```")
+
+
+def animated(videos: list[bytes], width: int = 320, every: int = 4, seconds: float = 6.0) -> bytes:
+    "Films side by side as one animated GIF, every so many frames one"
+    import tempfile
+
+    import imageio.v2 as imageio
+    import numpy as np
+    from PIL import Image
+
+    columns = []
+    for video in videos:
+        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
+            file.write(video)
+            file.flush()
+            with imageio.get_reader(file.name, format="FFMPEG") as reader:
+                fps = reader.get_meta_data()["fps"]
+                frames = [frame for k, frame in enumerate(reader) if k % every == 0]
+        size = (width, round(frames[0].shape[0] * width / frames[0].shape[1]))
+        columns.append([np.asarray(Image.fromarray(frame).resize(size, Image.LANCZOS)) for frame in frames])
+    length = min(max(map(len, columns)), int(seconds * fps / every))
+    frames = []
+    for k in range(length):
+        together = np.hstack([column[min(k, len(column) - 1)] for column in columns])
+        frames.append(Image.fromarray(together).quantize(32, dither=Image.Dither.NONE))
+    content = io.BytesIO()
+    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 * every / fps), loop=0)
+    return content.getvalue()
+
+
 def readme() -> None:
-    "README.md from index.ipynb: prose, code, what is printed, pictures (nbs/images/); links by absolute address, as PyPI needs them."
-    parser = ConfigParser()
-    parser.read(root / "settings.ini", encoding="utf-8")
-    cfg = parser["DEFAULT"]
-    site = cfg["doc_host"] + cfg["doc_baseurl"]
-    images, address = root / "nbs/images", f"https://raw.githubusercontent.com/{cfg['user']}/{cfg['repo']}/{cfg['branch']}/nbs/images"
-    images.mkdir(exist_ok=True)
-    parts = ["<!-- Written from nbs/index.ipynb by `make sync` -->"]
+    "README.md from index.ipynb: prose, code, what is printed, pictures and films"
+    page = Readme()
+    for old in (root / "nbs/images").glob("readme*"):
+        old.unlink()
     for cell in nbformat.read(root / "nbs/index.ipynb", as_version=4).cells:
         source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
         if cell.cell_type == "markdown":
-            parts.append(re.sub(r"\]\((\w+)\.(ipynb|md)", rf"]({site}/\1.html", source))
-        elif cell.cell_type == "code" and "#| hide" not in cell.source:
-            if "#| echo: false" not in cell.source: parts.append(f"```python\n{source}\n```")
-            texts = [out.get("text") or out["data"]["text/plain"] for out in cell.outputs if set(out.get("data", ())) <= {"text/plain"}]
-            if text := "".join(texts).rstrip(): parts.append(f"```text\n{text}\n```")
-            for png in (out["data"]["image/png"] for out in cell.outputs if "image/png" in out.get("data", ())):
-                name = f"readme{len(parts)}.png"
-                (images / name).write_bytes(b64decode(png))
-                alt = re.search(r"^#\| fig-alt: (.*)$", cell.source, re.M)
-                parts.append(f"![{alt[1] if alt else ''}]({address}/{name})")
-    (root / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+            page.add_markdown(source)
+        elif "#| hide" not in cell.source:
+            if "#| echo: false" not in cell.source:
+                page.parts.append(f"```python\n{source}\n```")
+            alt = re.search(r"^#\| fig-alt: (.*)$", cell.source, re.M)
+            for out in cell.outputs:
+                page.add_output(out, alt[1] if alt else "")
+    (root / "README.md").write_text("\n\n".join(page.parts) + "\n", encoding="utf-8")
 
 
-if __name__ == "__main__": {"run": run, "readme": readme}[sys.argv[1]](*sys.argv[2:])
+if __name__ == "__main__":
+    {"run": run, "maps": maps, "readme": readme}[sys.argv[1]](*sys.argv[2:])
