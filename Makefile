@@ -28,6 +28,7 @@ check: $(VENV)/dev         ## the fast ones: exports, README and notebooks in sy
 sync: $(VENV)/dev          ## mend what `make check` complains of, as far as that can be done without you
 	$(BIN)/ruff check --fix --exit-zero --quiet .
 	$(BIN)/nbdev_export
+	$(BIN)/python tools/nb.py maps
 	$(BIN)/nbdev_clean
 	$(BIN)/python tools/nb.py readme
 

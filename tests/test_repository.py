@@ -23,7 +23,8 @@ def files(folder):
 def test_exports_notebooks_and_readme_are_in_sync(tmp_path):
     for name in ("nbs", "bcq_nb", "tools"): shutil.copytree(root / name, tmp_path / name)
     for name in ("settings.ini", "README.md"): shutil.copy(root / name, tmp_path)
-    for command in (["nbdev_export"], ["nbdev_clean"], ["python", "tools/nb.py", "readme"]):
+    commands = ["nbdev_export", "python tools/nb.py maps", "nbdev_clean", "python tools/nb.py readme"]
+    for command in map(str.split, commands):
         subprocess.run([bin_dir / command[0], *command[1:]], cwd=tmp_path, check=True)
     now, then = files(tmp_path), files(root)
     stale = sorted(str(path) for path in now.keys() | then.keys() if now.get(path) != then.get(path))
