@@ -15,7 +15,8 @@ from tqdm.auto import trange
 from .atari import AtariConfig
 from .buffers import Batch, ReplayBuffer
 from .dqn import DQN, DoubleDQN, DQNConfig, at_action, history_row
-from .episodes import check_fits, evaluate, make_envs, stream
+from .environments import check_fits, make_envs, stream
+from .evaluation import evaluate
 from .networks import BCQNetwork
 
 # %% auto #0

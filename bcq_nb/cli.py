@@ -22,8 +22,10 @@ from .atari import AtariConfig, is_atari
 from .bcq import BCQConfig, DiscreteBCQ, train_offline
 from .buffers import ReplayBuffer, atomic_path
 from .dqn import DQN, DQNConfig, Exploration, load_agent, train_behavioral
-from .episodes import Evaluation, evaluate, record_video, stream
-from .figures import plot_returns
+from .environments import stream
+from .evaluation import Evaluation, evaluate
+from .film import record_video
+from .evaluation import plot_returns
 from .generation import generate_buffer
 
 # %% auto #0

@@ -24,7 +24,8 @@ from tqdm.auto import trange
 
 from .atari import AtariConfig, is_atari
 from .buffers import Batch, FrameBuffer, ReplayBuffer, atomic_path, space_from_json, space_to_json
-from .episodes import Evaluation, evaluate, explore, make_envs, step_envs, stream
+from .environments import explore, make_envs, step_envs, stream
+from .evaluation import Evaluation, evaluate
 from .networks import QNetwork
 
 # %% auto #0

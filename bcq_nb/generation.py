@@ -10,7 +10,7 @@ from tqdm.auto import trange
 
 from .atari import AtariConfig, is_atari
 from .buffers import FrameBuffer, ReplayBuffer
-from .episodes import check_fits, explore, make_envs, step_envs, stream
+from .environments import check_fits, explore, make_envs, step_envs, stream
 
 # %% auto #0
 __all__ = ['draw_noise', 'generate_buffer', 'action_ratio', 'noise_for_ratio']
