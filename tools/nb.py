@@ -22,7 +22,7 @@ MAP = {
     "environment →": ["02_atari", "03_environments"],
     "behavior policy →": ["04_networks", "05_dqn"],
     "batch →": ["01_buffers", "02a_frames", "06_generation"],
-    "policy": ["07_bcq", "07a_cartpole", "03a_evaluation", "03b_film"],
+    "policy": ["07_bcq", "07a_cartpole", "03a_evaluation", "03b_panel", "03c_film"],
 }
 TOOLS = ["00b_checks", "00c_files", "20_cli"]
 MAP_MARKS = re.compile(r"<!-- map -->(.*?<!-- end of map -->)?", re.S)
