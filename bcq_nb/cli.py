@@ -20,7 +20,8 @@ import torch
 
 from .atari import AtariConfig, is_atari
 from .bcq import BCQConfig, DiscreteBCQ, train_offline
-from .buffers import ReplayBuffer, atomic_path
+from .buffers import ReplayBuffer
+from .files import atomic_path
 from .dqn import DQN, DQNConfig, Exploration, load_agent, train_behavioral
 from .environments import stream
 from .evaluation import Evaluation, evaluate

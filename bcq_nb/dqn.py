@@ -23,7 +23,9 @@ from safetensors.torch import save_file
 from tqdm.auto import trange
 
 from .atari import AtariConfig, is_atari
-from .buffers import Batch, FrameBuffer, ReplayBuffer, atomic_path, space_from_json, space_to_json
+from .buffers import Batch
+from .files import atomic_path, space_from_json, space_to_json
+from .frames import make_buffer
 from .environments import explore, make_envs, step_envs, stream
 from .evaluation import Evaluation, evaluate
 from .networks import QNetwork
@@ -278,7 +280,7 @@ def train_behavioral(
     with closing(make_envs(env_id, n, seed, atari)) as envs:
         space, n_actions = envs.single_observation_space, int(envs.single_action_space.n)
         agent = DQN(space, n_actions, config, seed, device)
-        buffer = (FrameBuffer if len(space.shape) == 3 else ReplayBuffer)(min(plan.capacity, steps), space, n_actions, n)
+        buffer = make_buffer(min(plan.capacity, steps), space, n_actions, n)
         obs, _ = envs.reset()
         for step in (bar := trange(n, steps + n, n, desc="behavioral", unit="step", unit_scale=n, disable=not progress)):
             warm = step > plan.warmup

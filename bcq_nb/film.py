@@ -18,7 +18,7 @@ import gymnasium as gym
 import numpy as np
 
 from .atari import AtariConfig, checked_actions
-from .buffers import atomic_path
+from .files import atomic_path
 from .environments import check_fits, explore, make_env, plain_errors, policy_of, spaces_of, stream
 from .panel import Panel, action_names, ask
 

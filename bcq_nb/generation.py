@@ -9,7 +9,8 @@ import numpy as np
 from tqdm.auto import trange
 
 from .atari import AtariConfig, is_atari
-from .buffers import FrameBuffer, ReplayBuffer
+from .buffers import ReplayBuffer
+from .frames import FrameBuffer, make_buffer
 from .environments import check_fits, explore, make_envs, step_envs, stream
 
 # %% auto #0
@@ -47,10 +48,10 @@ def generate_buffer(
     envs, act, rng = make_envs(env_id, n_envs, seed, atari), getattr(policy, "act", policy), stream(seed, "generation")
     check_fits(policy, envs)
     space, n_actions = envs.single_observation_space, int(envs.single_action_space.n)
-    buffer = (FrameBuffer if len(space.shape) == 3 else ReplayBuffer)(steps, space, n_actions, n_envs)
+    buffer = make_buffer(steps, space, n_actions, n_envs)
     noise = lambda: draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
     obs, eps = envs.reset()[0], noise()
-    for _ in trange(buffer.n_rows, desc="generate", disable=not progress):
+    for _ in trange(buffer.ring.n_rows, desc="generate", disable=not progress):
         action = explore(act(obs), eps, n_actions, rng)
         step = step_envs(envs, action)
         buffer.add(obs, action, step.reward, step.next_obs, step.terminated, step.truncated)
