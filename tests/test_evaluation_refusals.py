@@ -1,0 +1,38 @@
+"""What `evaluate` refuses, and what it says."""
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+
+from bcq_nb.evaluation import evaluate
+
+
+def zeros(obs):
+    return np.zeros(len(obs), int)
+
+
+def sevens(obs):
+    return np.full(len(obs), 7)
+
+
+breakout_agent = SimpleNamespace(act=zeros, obs_space=Box(0, 255, (4, 84, 84), np.uint8), n_actions=4)
+three_actions = SimpleNamespace(act=zeros, obs_space=Box(-1, 1, (4,)), n_actions=3)
+
+
+@pytest.mark.parametrize(("policy", "settings", "words"), [
+    (breakout_agent, {}, r"\(4, 84, 84\) and has 4 actions, the environment gives \(4,\) and takes 2"),
+    (three_actions, {}, "load the agent that was trained on it"),
+    (sevens, {}, "actions must be 10 whole number"),
+    (zeros, {"episodes": 0}, "episodes is 0: it must be an integer from 1"),
+    (zeros, {"episodes": 1.5}, "episodes is 1.5: it must be an integer from 1"),
+    (zeros, {"n_envs": 0}, "n_envs is 0: it must be an integer from 1"),
+    (zeros, {"eps": 2}, r"eps is 2: a probability is in \[0, 1\]"),
+    (zeros, {"eps": -0.1}, r"eps is -0.1: a probability is in \[0, 1\]"),
+    (zeros, {"eps": float("nan")}, r"eps is nan: a probability is in \[0, 1\]"),
+    (zeros, {"seed": -1}, "seed is -1: it must be an integer from 0"),
+    (zeros, {"env_id": "CartPol-v1"}, "did you mean CartPole-v1"),
+])
+def test_what_cannot_be_measured(policy, settings, words):
+    with pytest.raises(ValueError, match=words):
+        evaluate(policy, **{"env_id": "CartPole-v1", **settings})

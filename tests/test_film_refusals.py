@@ -1,0 +1,99 @@
+"""What cannot be filmed or shown: one line says why, and no half-written file is left."""
+import sys
+from types import SimpleNamespace
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from gymnasium.spaces import Box, Discrete
+
+from bcq_nb.film import record_video, save_gif, show_video, video_writer
+
+
+def zeros(obs):
+    return np.zeros(len(obs), int)
+
+
+def stumbles(obs):
+    "After a few steps, an action that does not exist"
+    return [0] if obs[0, 1] > -0.5 else [2]
+
+
+class Unseen(gym.Env):
+    "An environment without a picture"
+    observation_space = Box(0, 1, (3,))
+    action_space = Discrete(2)
+
+
+gym.register("Unseen-v0", entry_point=Unseen)
+breakout_agent = SimpleNamespace(act=zeros, obs_space=Box(0, 255, (4, 84, 84), np.uint8), n_actions=4)
+
+
+@pytest.mark.parametrize(("policy", "settings", "words"), [
+    (breakout_agent, {}, "load the agent that was trained on it"),
+    (stumbles, {}, "actions must be 1 whole number"),
+    (zeros, {"episodes": 0}, "episodes is 0: it must be an integer from 1"),
+    (zeros, {"max_steps": 0}, "max_steps is 0: it must be an integer from 1"),
+    (zeros, {"fps": 0}, "fps is 0: it must be a number above 0"),
+    (zeros, {"eps": -0.1}, r"eps is -0.1: a probability is in \[0, 1\]"),
+    (zeros, {"path": "film.gif"}, "path is 'film.gif': the name of a video ends in .mp4"),
+    (zeros, {"env_id": "ALE/Pog-v5"}, "ALE/Pong-v5"),
+    (zeros, {"env_id": "Unseen-v0"}, "Unseen-v0 cannot be filmed: it has no render_mode='rgb_array'"),
+])
+def test_what_cannot_be_filmed(policy, settings, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        record_video(policy, **{"env_id": "CartPole-v1", "path": tmp_path / "x.mp4", **settings})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygame", None)     # as if it were not installed
+    with pytest.raises(ImportError, match="CartPole-v1 needs a package that is not installed"):
+        record_video(zeros, "CartPole-v1", tmp_path / "x.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_film(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        with video_writer(tmp_path / "x.mp4", fps=5) as writer:
+            writer.append_data(np.zeros((64, 64, 3), np.uint8))
+            raise KeyboardInterrupt                      # somebody loses patience
+    assert writer.closed                                 # no ffmpeg is left running
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_video(tmp_path):
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    for use in (show_video, lambda path: save_gif(path, tmp_path / "x.gif")):
+        with pytest.raises(FileNotFoundError, match="record_video makes one"):
+            use(tmp_path / "missing.mp4")
+        with pytest.raises(ValueError, match="is not an MP4: record_video makes one"):
+            use(text)
+    assert list(tmp_path.iterdir()) == [text]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("video") / "three.mp4"
+    with video_writer(path, fps=4) as writer:
+        for brightness in (0, 100, 200):
+            writer.append_data(np.full((64, 96, 3), brightness, np.uint8))
+    return path
+
+
+def test_a_caption_is_text(video):
+    page = show_video(video, "x < y").source
+    assert "x &lt; y" in page and "http" not in page
+    assert all(word in page for word in ("controls", "muted", "loop", "playsinline", "poster="))
+
+
+def test_a_gif(video, tmp_path):
+    from PIL import Image
+
+    with Image.open(save_gif(video, tmp_path / "x.gif", width=48, fps=2)) as picture:
+        assert picture.size == (48, 32) and picture.n_frames == 2       # of three frames in 3/4 s, those at 0 and 1/2 s
+    for wrong in ({"width": 0}, {"fps": 0}, {"seconds": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            save_gif(video, tmp_path / "y.gif", **wrong)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.gif"]
