@@ -139,7 +139,7 @@ WORDS = re.compile(r"\\(?:text|mathbb|operatorname|begin|end)\s*\{[^{}]*\}")
 UNIVERSAL = set("ijknmtTed")                              # indices, times, Euler's number, the d of a differential
 FUNCTIONS = {"argmax", "ReLU", "clip", "sign", "softmax"}  # known to every reader
 LOCAL = {                                                 # explained where they are used, and used nowhere else
-    "02_atari": set("CFPYcf"),
+    "02_atari": set("Pf"),
 }
 
 
