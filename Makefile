@@ -22,7 +22,7 @@ run: $(VENV)/run           ## the whole story: a behavior policy, its batch, BCQ
 test: $(VENV)/dev          ## nbdev_test over every notebook, then tests/
 	$(BIN)/pytest -n 2 --maxschedchunk 1 $(ARGS)
 
-check: $(VENV)/dev         ## the fast ones: exports, README and notebooks in sync and clean, badges, ruff
+check: $(VENV)/dev         ## the fast ones: exports, README and notebooks in sync, short and in order, one notation, ruff, mypy
 	$(BIN)/pytest tests/test_repository.py
 
 sync: $(VENV)/dev          ## mend what `make check` complains of, as far as that can be done without you
