@@ -29,13 +29,13 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 import torch
-from bcq_nb.environments import stream
-from bcq_nb.evaluation import evaluate
-from bcq_nb.files import atomic_path
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.dqn import DQN, DQNConfig, Exploration, train_behavioral
+from bcq_nb.environments import stream
+from bcq_nb.evaluation import evaluate
+from bcq_nb.files import atomic_path
 from bcq_nb.generation import generate_buffer
 
 ENV = "CartPole-v1"
