@@ -30,6 +30,7 @@ sync: $(VENV)/dev          ## mend what `make check` complains of, as far as tha
 	$(BIN)/nbdev_export
 	$(BIN)/python tools/nb.py maps
 	$(BIN)/nbdev_clean
+	$(BIN)/python tools/nb.py pictures
 	$(BIN)/python tools/nb.py readme
 
 notebooks: $(VENV)/dev     ## run every notebook again and store its outputs

@@ -56,9 +56,10 @@ def test_exports_notebooks_and_readme_are_in_sync(tmp_path):
         shutil.copytree(root / name, tmp_path / name)
     for name in ("settings.ini", "README.md"):
         shutil.copy(root / name, tmp_path)
-    commands = ["nbdev_export", "python tools/nb.py maps", "nbdev_clean", "python tools/nb.py readme"]
-    for command in map(str.split, commands):
-        subprocess.run([bin_dir / command[0], *command[1:]], cwd=tmp_path, check=True)
+    tool = [bin_dir / "python", "tools/nb.py"]
+    export, clean = [bin_dir / "nbdev_export"], [bin_dir / "nbdev_clean"]
+    for command in (export, [*tool, "maps"], clean, [*tool, "pictures"], [*tool, "readme"]):
+        subprocess.run(command, cwd=tmp_path, check=True)
     now, then = files(tmp_path), files(root)
     stale = sorted(str(path) for path in now.keys() | then.keys() if now.get(path) != then.get(path))
     assert not stale, f"run `make sync`: {stale}"

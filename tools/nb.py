@@ -1,7 +1,7 @@
 """What nbdev leaves to Quarto or to Jupyter.
 
 `nb.py run [notebook ...]` stores new outputs, `nb.py maps` draws the map at the head of every notebook,
-`nb.py readme` writes README.md.
+`nb.py pictures` takes from them the pictures that other pages show, `nb.py readme` writes README.md.
 """
 import io
 import re
@@ -100,6 +100,16 @@ def run(*names: str) -> None:
         print("ran", path.name)
 
 
+def pictures() -> None:
+    "Keep the picture of each cell that says `#| picture: NAME.png` under that name, for pages that run no code for it"
+    for path in sorted((root / "nbs").glob("*.ipynb")):
+        for cell in nbformat.read(path, as_version=4).cells:
+            named = re.search(r"^#\| picture: ([\w.]+)$", cell.source, re.M)
+            if named:
+                [png] = [out["data"]["image/png"] for out in cell.outputs if "image/png" in out.get("data", {})]
+                (root / "nbs/images" / named[1]).write_bytes(b64decode(png))
+
+
 def films(html: str) -> list[bytes]:
     "The videos in a notebook's HTML, as MP4"
     return [b64decode(data) for data in re.findall(r'src="data:video/mp4;base64,([^"]+)"', html)]
@@ -187,4 +197,4 @@ def readme() -> None:
 
 
 if __name__ == "__main__":
-    {"run": run, "maps": maps, "readme": readme}[sys.argv[1]](*sys.argv[2:])
+    {"run": run, "maps": maps, "pictures": pictures, "readme": readme}[sys.argv[1]](*sys.argv[2:])
