@@ -30,7 +30,7 @@ class Step:
 
 
 class World:
-    "Environments whose episodes end by chance, and a list of the steps that a buffer should hold, in the order in which they were added"
+    "Environments whose episodes end by chance, and a list of the steps that a buffer should hold, oldest first"
     def __init__(self, n_envs, stack, ends, seed):
         self.n_envs = n_envs
         self.stack = stack
@@ -72,7 +72,8 @@ class World:
 
 def rows(batch):
     obs, action, reward, next_obs, terminated = (column.numpy() for column in batch)
-    return [(obs[k].tobytes(), action[k], reward[k], next_obs[k].tobytes(), bool(terminated[k])) for k in range(len(action))]
+    return [(obs[k].tobytes(), action[k], reward[k], next_obs[k].tobytes(), bool(terminated[k]))
+            for k in range(len(action))]
 
 
 def check(buffer, world, rng):
@@ -191,7 +192,8 @@ del buffer
 FrameBuffer.load(sys.argv[1])
 print(saved - full, peak() - full)
 """
-    run = subprocess.run([sys.executable, "-c", program, tmp_path / "b.npz"], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", program, tmp_path / "b.npz"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
     saving, loading = map(float, run.stdout.split())
     assert saving < 200 and loading < 200, "MB, where a second copy of the frames would take 282"
 
@@ -293,9 +295,11 @@ def test_empty_buffers_can_be_saved(tmp_path):
 def test_a_frame_buffer_needs_its_module(tmp_path):
     "The error of a process that has not imported it says what to import"
     FrameBuffer(8, Box(0, 255, (4, 2, 2), np.uint8), n_actions=2).save(tmp_path / "b.npz")
-    program = "import sys\nfrom bcq_nb.buffers import ReplayBuffer\nprint(type(ReplayBuffer.load(sys.argv[1])).__name__)"
+    program = "import sys\nfrom bcq_nb.buffers import ReplayBuffer\n"
+    program += "print(type(ReplayBuffer.load(sys.argv[1])).__name__)"
     command = [sys.executable, "-c", program, tmp_path / "b.npz"]
     run = subprocess.run(command, capture_output=True, text=True)
-    assert run.returncode == 1 and "FrameBuffer" in run.stderr and "import the module that defines it first" in run.stderr
+    assert run.returncode == 1
+    assert "holds a FrameBuffer" in run.stderr and "import the module that defines it first" in run.stderr
     command[2] = "import bcq_nb.frames\n" + program
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "FrameBuffer\n"
