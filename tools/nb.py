@@ -3,16 +3,18 @@
 `nb.py run [notebook ...]` stores new outputs, `nb.py maps` draws the map at the head of every notebook,
 `nb.py pictures` takes from them the pictures that other pages show, `nb.py readme` writes README.md.
 """
-import io
 import re
 import subprocess
 import sys
 from base64 import b64decode
 from configparser import ConfigParser
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 import nbformat
 from nbclient import NotebookClient
+
+from bcq_nb.film import save_gif
 
 root = Path(__file__).resolve().parents[1]
 
@@ -137,45 +139,28 @@ class Readme:
         (root / "nbs" / name).write_bytes(content)
         self.parts.append(f"![{alt}]({self.raw}/{name})")
 
+    def add_films(self, html: str, caption: str) -> None:
+        "Films as animated pictures side by side: where README is shown, videos are dropped"
+        pictures = []
+        for k, film in enumerate(films(html)):
+            name = f"images/readme{len(self.parts)}_{k}.gif"
+            with NamedTemporaryFile(suffix=".mp4") as file:
+                file.write(film)
+                file.flush()
+                save_gif(file.name, root / "nbs" / name)
+            pictures.append(f"![{caption}]({self.raw}/{name})")
+        self.parts.append(" ".join(pictures))
+
     def add_output(self, out, alt: str) -> None:
-        "What a cell gave: text, a picture, or a film as an animated picture"
+        "What a cell gave: text, a picture, or films"
         data = out.get("data", {})
         if "image/png" in data:
             self.add_picture(b64decode(data["image/png"]), "png", alt)
         elif "text/html" in data:
-            caption = data["text/plain"].removeprefix("video: ")
-            self.add_picture(animated(films(data["text/html"])), "gif", alt or caption)
+            self.add_films(data["text/html"], alt)
         else:
             text = (out.get("text") or data["text/plain"]).rstrip()
             self.parts.append(f"```text\n{text}\n```")
-
-
-def animated(videos: list[bytes], width: int = 320, every: int = 4, seconds: float = 6.0) -> bytes:
-    "Films side by side as one animated GIF, every so many frames one"
-    import tempfile
-
-    import imageio.v2 as imageio
-    import numpy as np
-    from PIL import Image
-
-    columns = []
-    for video in videos:
-        with tempfile.NamedTemporaryFile(suffix=".mp4") as file:
-            file.write(video)
-            file.flush()
-            with imageio.get_reader(file.name, format="FFMPEG") as reader:
-                fps = reader.get_meta_data()["fps"]
-                frames = [frame for k, frame in enumerate(reader) if k % every == 0]
-        size = (width, round(frames[0].shape[0] * width / frames[0].shape[1]))
-        columns.append([np.asarray(Image.fromarray(frame).resize(size, Image.LANCZOS)) for frame in frames])
-    length = min(max(map(len, columns)), int(seconds * fps / every))
-    frames = []
-    for k in range(length):
-        together = np.hstack([column[min(k, len(column) - 1)] for column in columns])
-        frames.append(Image.fromarray(together).quantize(32, dither=Image.Dither.NONE))
-    content = io.BytesIO()
-    frames[0].save(content, "GIF", save_all=True, append_images=frames[1:], duration=round(1000 * every / fps), loop=0)
-    return content.getvalue()
 
 
 def readme() -> None:
