@@ -1,4 +1,4 @@
-"""Agent steps per second of Gymnasium's wrappers and of ALE's C++ environments, in one run, so that the ratios can be compared.
+"""Agent steps per second of Gymnasium's wrappers and of ALE's C++ environments, in one run: ratios can be compared.
 
     python benchmarks/atari_envs.py [ALE/Pong-v5] [steps]
 """
