@@ -141,6 +141,28 @@ def test_shapes_of_frames():
         FrameBuffer(6, PIXELS, 2, n_envs=2)
 
 
+def stack(*values):
+    return np.repeat([values], 4).reshape(1, 4, 2, 2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("obs, next_obs, words", [
+    (stack(0, 0, 0, 21), stack(0, 0, 21, 22), r"obs of environment \[0\] is not the next_obs .* no step may be left out"),
+    (stack(0, 12, 13, 14), stack(12, 13, 14, 15), "is not the next_obs of the step before"),
+    (stack(0, 11, 12, 13), stack(0, 0, 0, 21), "next_obs is not obs moved on by one frame"),
+    (stack(0, 11, 12, 13), stack(0, 11, 12, 13), "obs must not be an array that the environment changes"),
+    (stack(13, 12, 11, 0), stack(14, 13, 12, 11), "stacks go oldest frame first"),
+])
+def test_stacks_that_do_not_go_on(obs, next_obs, words):
+    buffer = FrameBuffer(20, PIXELS, n_actions=2)
+    buffer.add(stack(0, 0, 0, 11), [0], [0], stack(0, 0, 11, 12), [False], [False])
+    buffer.add(stack(0, 0, 11, 12), [0], [0], stack(0, 11, 12, 13), [False], [False])
+    before = [column.clone() for column in buffer.transitions(buffer.slots())]
+    with pytest.raises(ValueError, match=words):
+        buffer.add(obs, [0], [0], next_obs, [False], [True])
+    after = buffer.transitions(buffer.slots())
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 def test_paths(tmp_path):
     (tmp_path / "file").write_text("here")
     with pytest.raises(ValueError, match="is a folder: give the path of a file"):
