@@ -46,10 +46,7 @@ __all__ = ['DQNConfig', 'at_action', 'move_target', 'DQN', 'DoubleDQN', 'train_b
 # %% ../nbs/05_dqn.ipynb #e2f4ff7c
 @dataclass(frozen=True)
 class DQNConfig:
-    """How Q-learning learns; the defaults are the authors' for vector observations.
-
-    Raises `ValueError` for a value out of range.
-    """
+    "How Q-learning learns; the defaults are the authors' for vector observations. Raises `ValueError`."
     # The network
     hidden: tuple[int, ...] = (256, 256)  # features of each head's hidden layers (authors' code)
     scale_obs: bool = True                # divide uint8 observations by 255 (ours, as is usual; the authors do not)
@@ -67,13 +64,12 @@ class DQNConfig:
     def __post_init__(self):
         for features in self.hidden:
             check_count("hidden", features)
-        check_probability("discount", self.discount)
-        check_above_zero("target_rate", self.target_rate)
-        check_probability("target_rate", self.target_rate)
-        check_count("target_every", self.target_every)
-        check_above_zero("lr", self.lr)
-        check_above_zero("adam_eps", self.adam_eps)
-        check_count("batch_size", self.batch_size)
+        for name in ("target_every", "batch_size"):
+            check_count(name, getattr(self, name))
+        for name in ("lr", "adam_eps", "target_rate"):
+            check_above_zero(name, getattr(self, name))
+        for name in ("discount", "target_rate"):
+            check_probability(name, getattr(self, name))
 
     @classmethod
     def atari(cls, **changes: Any) -> DQNConfig:
@@ -208,10 +204,7 @@ def train_behavioral(
     device: str = "auto",                    # "auto" is a GPU where there is one
     progress: bool = True,                   # show a bar
 ) -> DQN:                                    # the last policy, with its `history`
-    """Train DQN online for a while: the partially trained policy that is to write the batch.
-
-    Raises `ValueError` for settings that would learn nothing, and for an environment that is not there or not discrete.
-    """
+    "Train DQN online for a while: the partially trained policy that is to write the batch. Raises `ValueError`."
     config = config or (DQNConfig.atari() if is_atari(env_id) else DQNConfig())
     plan = exploration or (Exploration.atari() if is_atari(env_id) else Exploration())
     check_kind("config", config, DQNConfig)
@@ -221,7 +214,6 @@ def train_behavioral(
     warmup_rng, sampling_rng = stream(seed, "warm-up"), stream(seed, "sampling")
     reports: list[dict[str, torch.Tensor]] = []
     warned = False
-
     with closing(make_envs(env_id, n, seed, atari)) as envs:
         obs_space, actions = spaces_of(envs)
         n_actions = int(actions.n)
