@@ -74,7 +74,7 @@ def lookahead(
 def state_values(
     mdp: TabularMDP,     # the world
     policy: np.ndarray,  # (S, A) probability of each action in each state
-) -> np.ndarray:         # (S,) true value V^π of being in each state and obeying the policy; 0 at terminal states
+) -> np.ndarray:         # (S,) true value V^π of being in each state and following the policy; 0 at terminal states
     "The exact value of a policy: v = r_π + γ p_π v, solved as a linear system."
     acting = np.where(mdp.terminal[:, None], 0, policy)  # (S, A): nobody acts in a terminal state
     share = acting[:, :, None] * mdp.p                   # (S, A, S): how often, in s, action a is taken and leads to s'
@@ -86,7 +86,7 @@ def state_values(
 def action_values(
     mdp: TabularMDP,     # the world
     policy: np.ndarray,  # (S, A) probability of each action in each state
-) -> np.ndarray:         # (S, A) true value Q^π of taking each action and obeying the policy afterwards
+) -> np.ndarray:         # (S, A) true value Q^π of taking each action and following the policy afterwards
     "The exact Q^π of a policy: one bootstrap from its state values."
     return lookahead(mdp, state_values(mdp, policy))
 
@@ -181,7 +181,7 @@ def seen_pairs(
 def greedy(
     q: np.ndarray,  # (S, A) a value of each action; may hold -inf
 ) -> np.ndarray:    # (S, A) probabilities: the best action of each state, equal shares where several are equally good
-    "The policy that believes `q`."
+    "The greedy policy of a table: it takes the action with the largest value."
     best = q == q.max(axis=1, keepdims=True)
     return best / best.sum(axis=1, keepdims=True)
 
@@ -217,7 +217,8 @@ def q_learning(
         s, a, r, s_next, terminated = rows[i]
         best_next = constrain(q[s_next], allowed[s_next]).max()
         target = r + discount * (1 - terminated) * best_next
-        q[s, a] += lr / (1 + decay * updates[s, a]) * (target - q[s, a])
+        rate = lr / (1 + decay * updates[s, a])
+        q[s, a] += rate * (target - q[s, a])
         updates[s, a] += 1
     return q
 
