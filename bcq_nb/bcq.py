@@ -65,9 +65,9 @@ def allowed_actions(
 class BCQConfig(DQNConfig):
     "What discrete BCQ adds to `DQNConfig`. Raises `ValueError` for a value out of range."
     # The constraint
-    threshold: float = 0.3       # τ in [0, 1] (Fujimoto et al. 2019b; authors' code)
+    threshold: float = 0.3       # τ in [0, 1] (Fujimoto et al. 2019b; authors: 0.3)
     # The imitation
-    logit_penalty: float = 0.01  # weight of the mean squared logit, at least 0 (authors' code)
+    logit_penalty: float = 0.01  # weight of the mean squared logit, at least 0 (authors: 0.01)
 
     def __post_init__(self):
         super().__post_init__()

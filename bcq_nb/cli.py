@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ def default_settings(
         return Pipeline(
             Behavioral(atari_steps, DQNConfig.atari(), exploration, eval_every=50_000),
             Generate(steps=20_000),
-            Train(5_000, BCQConfig.atari(), eval_every=50_000),
+            Train(5_000, cast(BCQConfig, BCQConfig.atari()), eval_every=50_000),
         )
     return Pipeline(
         Behavioral(steps=20_000, dqn=DQNConfig(), exploration=Exploration(train_every=25)),

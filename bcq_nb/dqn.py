@@ -48,18 +48,18 @@ __all__ = ['DQNConfig', 'at_action', 'move_target', 'DQN', 'DoubleDQN', 'train_b
 class DQNConfig:
     "How Q-learning learns; the defaults are the authors' for vector observations. Raises `ValueError`."
     # The network
-    hidden: tuple[int, ...] = (256, 256)  # features of each head's hidden layers (authors' code)
+    hidden: tuple[int, ...] = (256, 256)  # features of each head's hidden layers (authors: 256 256)
     scale_obs: bool = True                # divide uint8 observations by 255 (ours, as is usual; the authors do not)
     # The target
-    discount: float = 0.99                # γ in [0, 1] (authors' code; Mnih et al. 2015)
-    target_rate: float = 0.005            # ρ in (0, 1], share of the way to the online network (authors' code)
-    target_every: int = 1                 # updates from one such step to the next (authors' code)
+    discount: float = 0.99                # γ in [0, 1] (authors: 0.99; Mnih et al. 2015)
+    target_rate: float = 0.005            # ρ in (0, 1], share of the way to the online network (authors: 0.005)
+    target_every: int = 1                 # updates from one such step to the next (authors: 1)
     clip_reward: bool = False             # learn from rewards clipped to [-1, 1] (Mnih et al. 2015, for Atari)
     clip_target: bool = False             # keep targets within the bounds of the values (ours; off, as the authors)
     # The optimizer
-    lr: float = 3e-4                      # α, Adam's learning rate (authors' code)
-    adam_eps: float = 1e-8                # what Adam adds to its denominator (authors' code)
-    batch_size: int = 64                  # transitions in an update (authors' code)
+    lr: float = 3e-4                      # α, Adam's learning rate (authors: 3e-4)
+    adam_eps: float = 1e-8                # what Adam adds to its denominator (authors: 1e-8)
+    batch_size: int = 64                  # transitions in an update (authors: 64)
 
     def __post_init__(self):
         for features in self.hidden:

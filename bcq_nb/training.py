@@ -71,13 +71,13 @@ class Exploration:
 
     Raises `ValueError` for a value out of range.
     """
-    warmup: int = 1_000        # random steps before the first update (authors' code)
-    train_every: int = 1       # steps from one update to the next (authors' code)
-    eps_start: float = 0.1     # ε in [0, 1] at the first update (authors' code)
-    eps_end: float = 0.1       # and after `eps_updates` (authors' code)
-    eps_updates: int = 1       # updates in which it goes from one to the other (authors' code)
-    capacity: int = 1_000_000  # transitions that the replay buffer keeps (authors' code)
-    n_envs: int = 1            # environments that step together (the authors' code has one)
+    warmup: int = 1_000        # random steps before the first update (authors: 1,000)
+    train_every: int = 1       # steps from one update to the next (authors: 1)
+    eps_start: float = 0.1     # ε in [0, 1] at the first update (authors: 0.1)
+    eps_end: float = 0.1       # and after `eps_updates` (authors: 0.1)
+    eps_updates: int = 1       # updates in which it goes from one to the other (authors: 1)
+    capacity: int = 1_000_000  # transitions that the replay buffer keeps (authors: 1,000,000)
+    n_envs: int = 1            # environments that step together (authors: 1)
 
     def __post_init__(self):
         for name in ("warmup", "train_every", "eps_updates", "capacity", "n_envs"):
