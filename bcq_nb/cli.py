@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, make_dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -59,12 +59,12 @@ def default_settings(
         return Pipeline(
             Behavioral(atari_steps, DQNConfig.atari(), exploration, eval_every=50_000),
             Generate(steps=20_000),
-            Train(5_000, cast(BCQConfig, BCQConfig.atari()), eval_every=50_000),
+            Train(5_000, BCQConfig.atari(), eval_every=50_000),
         )
     return Pipeline(
-        Behavioral(steps=20_000, dqn=DQNConfig(), exploration=Exploration(train_every=25)),
-        Generate(steps=20_000, rand_action_p=0.7),
-        Train(updates=5_000, bcq=BCQConfig(lr=1e-4)),
+        Behavioral(steps=20_000, dqn=DQNConfig.small(), exploration=Exploration.small()),
+        Generate(steps=20_000),
+        Train(updates=12_000, bcq=BCQConfig.small()),
     )
 
 # %% ../nbs/20_cli.ipynb #17d8f9a1

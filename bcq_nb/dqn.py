@@ -5,7 +5,6 @@
 # %% ../nbs/05_dqn.ipynb #33462831
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
 from tqdm.auto import trange
+from typing_extensions import Self
 
 from .atari import AtariConfig, is_atari
 from .buffers import Batch
@@ -72,13 +72,16 @@ class DQNConfig:
             check_probability(name, getattr(self, name))
 
     @classmethod
-    def atari(cls, **changes: Any) -> DQNConfig:
+    def atari(cls, **changes: Any) -> Self:
         "The authors' settings for Atari, but for scaled pixels, with `changes` to any field"
-        settings = {
-            "hidden": (512,), "target_rate": 1.0, "target_every": 8_000, "clip_reward": True,
-            "lr": 6.25e-5, "adam_eps": 1.5e-4, "batch_size": 32,
-        }
+        settings = {"hidden": (512,), "target_rate": 1.0, "target_every": 8_000, "clip_reward": True,
+                    "lr": 6.25e-5, "adam_eps": 1.5e-4, "batch_size": 32}
         return cls(**{**settings, **changes})
+
+    @classmethod
+    def small(cls, **changes: Any) -> Self:
+        "Ours, for a few numbers as observation and a minute of one core (07a), with `changes` to any field"
+        return cls(**{"hidden": (64, 64), "target_rate": 0.01, "lr": 1e-3, **changes})
 
 # %% ../nbs/05_dqn.ipynb #3f9b0254
 def at_action(
@@ -90,9 +93,9 @@ def at_action(
 
 # %% ../nbs/05_dqn.ipynb #cd48c53f
 def move_target(
-    target: Sequence[torch.Tensor],  # θ', changed in place
-    online: Sequence[torch.Tensor],  # θ, in the same order
-    rate: float,                     # ρ in (0, 1]; 1 copies
+    target: list[torch.Tensor],  # θ', changed in place
+    online: list[torch.Tensor],  # θ, in the same order
+    rate: float,                 # ρ in (0, 1]; 1 copies
 ) -> None:
     "Move the target a share of the way to the online weights: θ' ← θ' + ρ (θ - θ')"
     with torch.no_grad():
@@ -216,16 +219,15 @@ def train_behavioral(
     warned = False
     with closing(make_envs(env_id, n, seed, atari)) as envs:
         obs_space, actions = spaces_of(envs)
-        n_actions = int(actions.n)
-        agent = DQN(obs_space, n_actions, config, seed, device)
-        buffer = make_buffer(min(plan.capacity, steps), obs_space, n_actions, n)
+        agent = DQN(obs_space, int(actions.n), config, seed, device)
+        buffer = make_buffer(min(plan.capacity, steps), obs_space, agent.n_actions, n)
         obs, _ = envs.reset()
         bar = trange(n, steps + n, n, desc="behavioral", unit="step", unit_scale=n, disable=not progress)
         for step in bar:
             # Act
             warming_up = step <= plan.warmup
             if warming_up:
-                action = warmup_rng.integers(n_actions, size=n)
+                action = warmup_rng.integers(agent.n_actions, size=n)
             else:
                 action = agent.act(obs, plan.eps(agent.updates))
             # Store

@@ -91,6 +91,11 @@ class Exploration:
         settings = {"warmup": 20_000, "train_every": 4, "eps_start": 1.0, "eps_end": 0.01, "eps_updates": 250_000}
         return cls(**{**settings, **changes})
 
+    @classmethod
+    def small(cls, **changes: Any) -> Exploration:
+        "Ours, for a minute of one core: an update every two steps (07a), with `changes` to any field"
+        return cls(**{"train_every": 2, **changes})
+
     def eps(self, updates: int) -> float:
         "Probability of a random action after so many updates"
         progress = min(1.0, updates / self.eps_updates)

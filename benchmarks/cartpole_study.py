@@ -44,8 +44,8 @@ UPDATES = 12_000
 EVAL_EVERY = 2_400   # five evaluations: "the last fifth" is the last of them
 EPISODES = 20
 NETWORK = {"hidden": (64, 64), "target_rate": 0.01}
-BEHAVIOR = DQNConfig(lr=1e-3, **NETWORK)
-EXPLORATION = Exploration(train_every=2)
+BEHAVIOR = DQNConfig.small()
+EXPLORATION = Exploration.small()
 LEARNER = {"lr": 3e-4, "discount": 0.95, "clip_target": True, **NETWORK}
 
 NOISES = (0.1, 0.2, 0.4, 0.7, 1.0)
