@@ -105,7 +105,7 @@ def test_files(tmp_path):
             DoubleDQN.load(tmp_path / name)
     with pytest.raises(FileNotFoundError, match="check the path"):
         DoubleDQN.load(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="holds a DQN, and no DoubleDQN"):
+    with pytest.raises(ValueError, match="holds a DQN, which is no DoubleDQN"):
         DoubleDQN.load(plain)
     with pytest.raises(ValueError, match="'abacus'"):
         DQN.load(good, device="abacus")
