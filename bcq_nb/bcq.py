@@ -8,12 +8,14 @@ from __future__ import annotations
 import math
 from contextlib import closing
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
 from tqdm.auto import trange
+from typing_extensions import Self
 
 from .atari import AtariConfig
 from .buffers import Batch, ReplayBuffer
@@ -65,9 +67,9 @@ def allowed_actions(
 class BCQConfig(DQNConfig):
     "What discrete BCQ adds to `DQNConfig`. Raises `ValueError` for a value out of range."
     # The constraint
-    threshold: float = 0.3       # τ in [0, 1] (Fujimoto et al. 2019b; authors' code)
+    threshold: float = 0.3       # τ in [0, 1] (Fujimoto et al. 2019b; authors: 0.3)
     # The imitation
-    logit_penalty: float = 0.01  # weight of the mean squared logit, at least 0 (authors' code)
+    logit_penalty: float = 0.01  # weight of the mean squared logit, at least 0 (authors: 0.01)
 
     def __post_init__(self):
         super().__post_init__()
@@ -76,6 +78,12 @@ class BCQConfig(DQNConfig):
                              "from 0 (Double DQN) to 1 (imitation)")
         if not 0 <= self.logit_penalty < math.inf:
             raise ValueError(f"logit_penalty is {self.logit_penalty!r}: it must be at least 0")
+
+    @classmethod
+    def small(cls, **changes: Any) -> Self:
+        "Ours, for a few numbers as observation and a minute of one core (07a), with `changes` to any field"
+        settings = {"hidden": (64, 64), "target_rate": 0.01, "discount": 0.95, "clip_target": True}
+        return cls(**{**settings, **changes})
 
 # %% ../nbs/07_bcq.ipynb #bd21a09e
 class DiscreteBCQ(DoubleDQN):
