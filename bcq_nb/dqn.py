@@ -106,8 +106,7 @@ def move_target(
 class DQN(Checkpoint):
     """Deep Q-learning with the plain target r + γ max Q'(s', ·) (Mnih et al. 2015; authors' DQN.py).
 
-    Raises `ValueError` for a configuration of another class, observations or actions that no network takes,
-    a device that is not there.
+    Raises `ValueError` for another class's settings, observations that no network takes, a device that is not there.
     """
     make_network: type[QNetwork] = QNetwork   # what a class made from this one may change
     make_config: type[DQNConfig] = DQNConfig
@@ -127,8 +126,8 @@ class DQN(Checkpoint):
         self.network = new_network(self.make_network, obs_space, n_actions, self.config, seed)
         self.network.to(self.device, memory_format=torch.channels_last)   # type: ignore[call-overload]  # faster
         self.target = deepcopy(self.network).requires_grad_(False)
-        self.weights = list(self.network.parameters())
-        self.target_weights = list(self.target.parameters())
+        self.weights: list[torch.Tensor] = list(self.network.parameters())
+        self.target_weights: list[torch.Tensor] = list(self.target.parameters())
         self.optimizer = torch.optim.Adam(self.weights, lr=self.config.lr, eps=self.config.adam_eps, fused=True)
         self.rng = stream(seed, "exploration")
         self.updates = 0
