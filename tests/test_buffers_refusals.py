@@ -146,7 +146,7 @@ def stack(*values):
 
 
 @pytest.mark.parametrize("obs, next_obs, words", [
-    (stack(0, 0, 0, 21), stack(0, 0, 21, 22), r"obs of environment \[0\] is not the next_obs .* no step may be left out"),
+    (stack(0, 0, 0, 21), stack(0, 0, 21, 22), r"obs of environment \[0\] is not the next_obs .* no step may be left"),
     (stack(0, 12, 13, 14), stack(12, 13, 14, 15), "is not the next_obs of the step before"),
     (stack(0, 11, 12, 13), stack(0, 0, 0, 21), "next_obs is not obs moved on by one frame"),
     (stack(0, 11, 12, 13), stack(0, 11, 12, 13), "obs must not be an array that the environment changes"),
