@@ -22,7 +22,7 @@ root = Path(__file__).resolve().parents[1]
 MAP = {
     "the problem": ["00_extrapolation", "00a_guarantees"],
     "environment →": ["02_atari", "03_environments"],
-    "behavior policy →": ["04_networks", "05_dqn"],
+    "behavior policy →": ["04_networks", "04a_checkpoints", "04b_training", "05_dqn"],
     "batch →": ["01_buffers", "02a_frames", "06_generation"],
     "policy": ["07_bcq", "07a_cartpole", "03a_evaluation", "03b_panel", "03c_film"],
 }
