@@ -26,7 +26,7 @@ MAP = {
     "batch →": ["01_buffers", "02a_frames", "06_generation"],
     "policy": ["07_bcq", "07a_cartpole", "03a_evaluation", "03b_panel", "03c_film"],
 }
-TOOLS = ["00b_checks", "00c_files", "00d_slots", "19_runs", "20_cli"]
+TOOLS = ["00b_checks", "00c_files", "00d_slots", "19a_runs", "20_cli"]
 MAP_MARKS = re.compile(r"<!-- map -->(.*?<!-- end of map -->)?", re.S)
 
 
