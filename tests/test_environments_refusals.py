@@ -68,7 +68,7 @@ def test_a_stream_without_a_seed(seed):
 def test_actions_that_do_not_exist(action):
     with closing(make_envs("CartPole-v1", 2)) as envs:
         envs.reset()
-        with pytest.raises(ValueError, match="actions must be 2 whole number"):
+        with pytest.raises(ValueError, match="they must be 2 integer"):
             step_envs(envs, np.array(action))
 
 

@@ -23,7 +23,7 @@ three_actions = SimpleNamespace(act=zeros, obs_space=Box(-1, 1, (4,)), n_actions
 @pytest.mark.parametrize(("policy", "settings", "words"), [
     (breakout_agent, {}, r"\(4, 84, 84\) and has 4 actions, the environment gives \(4,\) and takes 2"),
     (three_actions, {}, "load the agent that was trained on it"),
-    (sevens, {}, "actions must be 10 whole number"),
+    (sevens, {}, "they must be 10 integer"),
     (zeros, {"episodes": 0}, "episodes is 0: it must be an integer from 1"),
     (zeros, {"episodes": 1.5}, "episodes is 1.5: it must be an integer from 1"),
     (zeros, {"n_envs": 0}, "n_envs is 0: it must be an integer from 1"),

@@ -31,7 +31,7 @@ breakout_agent = SimpleNamespace(act=zeros, obs_space=Box(0, 255, (4, 84, 84), n
 
 @pytest.mark.parametrize(("policy", "settings", "words"), [
     (breakout_agent, {}, "load the agent that was trained on it"),
-    (stumbles, {}, "actions must be 1 whole number"),
+    (stumbles, {}, "they must be 1 integer"),
     (zeros, {"episodes": 0}, "episodes is 0: it must be an integer from 1"),
     (zeros, {"max_steps": 0}, "max_steps is 0: it must be an integer from 1"),
     (zeros, {"fps": 0}, "fps is 0: it must be a number above 0"),
