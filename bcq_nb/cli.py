@@ -224,7 +224,7 @@ def main(
 ) -> None:
     "Run a command. What is wrong with the input is said in one line, with exit status 2."
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")   # videos are drawn without a window
-    torch.set_flush_denormal(True)                      # numbers too small to matter cost a hundred times the others
+    torch.set_flush_denormal(True)                      # numbers too small to matter can cost much time
     try:
         with warnings.catch_warnings():
             warnings.showwarning = print_warning
