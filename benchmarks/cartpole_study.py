@@ -43,10 +43,8 @@ STEPS = 20_000       # of the behavior policy's training, and transitions of eac
 UPDATES = 12_000
 EVAL_EVERY = 2_400   # five evaluations: "the last fifth" is the last of them
 EPISODES = 20
-NETWORK = {"hidden": (64, 64), "target_rate": 0.01}
 BEHAVIOR = DQNConfig.small()
 EXPLORATION = Exploration.small()
-LEARNER = {"lr": 3e-4, "discount": 0.95, "clip_target": True, **NETWORK}
 
 NOISES = (0.1, 0.2, 0.4, 0.7, 1.0)
 THRESHOLDS = (0.0, 0.03, 0.1, 0.3, 1.0)
@@ -77,7 +75,7 @@ def run_cell(
     log: ReplayBuffer, behavior: float, noise: float, threshold: float, seed: int,
 ) -> tuple[dict, list[dict]]:
     "Train on a log with one threshold: a row of the table, and the learning curve"
-    config = BCQConfig(threshold=threshold, **LEARNER)
+    config = BCQConfig.small(threshold=threshold)
     agent = DiscreteBCQ(log.obs_space, log.n_actions, config, seed, device="cpu")
     history = train_offline(agent, log, UPDATES, ENV, EVAL_EVERY, seed=seed, progress=False)
     final = evaluate(agent, ENV, EPISODES, unseen_starts(seed))
