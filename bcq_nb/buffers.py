@@ -27,9 +27,9 @@ class Batch(NamedTuple):
     "Transitions as tensors, one a row. Nothing follows where `terminated` is 1; there is no `done`."
     obs: torch.Tensor         # (B, *obs_shape), float32 or uint8: what the agent saw
     action: torch.Tensor      # (B,) int64, in [0, n_actions): what it did
-    reward: torch.Tensor      # (B,) float32: what it got, unclipped
+    reward: torch.Tensor      # (B,) float32: what it got, as the environment gave it
     next_obs: torch.Tensor    # (B, *obs_shape): what it saw next, the real last observation where the episode ended
-    terminated: torch.Tensor  # (B,) float32: 1 where the episode ended by failure or success, else 0, time limits too
+    terminated: torch.Tensor  # (B,) float32: 1 where the episode failed or succeeded; 0 elsewhere, also at a time limit
 
     def to(self,
         device: str | torch.device,  # "cpu", "cuda", …
@@ -120,8 +120,9 @@ class Recorder:
     ) -> None:
         "Write a step of each environment over the oldest. Raises `ValueError`, and writes nothing, if it does not fit."
         step = check_step(self, obs, action, reward, next_obs, terminated, truncated)
-        newest = self.ring.newest_slots()
-        first = self.ended.numpy()[newest] if self.follows else np.ones(self.n_envs, bool)
+        first = np.ones(self.n_envs, bool)
+        if self.follows:
+            first = self.ended.numpy()[self.ring.newest_slots()]
         slots = self.ring.next_slots()
         self.store.write(slots, step["obs"], step["next_obs"], first)
         self.action.numpy()[slots] = step["action"]   # `numpy()` is the tensor's own memory, which NumPy writes faster
@@ -144,7 +145,7 @@ class Recorder:
 # %% ../nbs/01_buffers.ipynb #e25f28d9
 def read_state(
     buffer: Recorder,   # what to save
-    ages: np.ndarray,   # (n,) of some transitions
+    ages: np.ndarray,   # (n,) of some transitions, ascending
 ) -> dict[str, np.ndarray]:
     "What a file keeps of these transitions: name -> array."
     slots = buffer.ring.slot(ages)
@@ -154,7 +155,7 @@ def read_state(
 
 def write_state(
     buffer: Recorder,              # a new buffer, whose ring is filled
-    ages: np.ndarray,              # (n,) of the transitions; those below 0 are too old for this buffer and left out
+    ages: np.ndarray,              # (n,) of the transitions, ascending; below 0: too old for this buffer, left out
     state: dict[str, np.ndarray],  # what `read_state` gave
 ) -> None:
     "Put transitions back."

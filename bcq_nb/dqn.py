@@ -196,7 +196,7 @@ class DoubleDQN(DQN):
 # %% ../nbs/05_dqn.ipynb #3c631651
 def train_behavioral(
     env_id: str,                             # a Gymnasium id
-    steps: int,                              # environment steps, beyond the warm-up; a multiple of `n_envs`, rounded up
+    steps: int,                              # environment steps, warm-up included; rounded up to a multiple of `n_envs`
     config: DQNConfig | None = None,         # how to learn; the environment's defaults by default
     exploration: Exploration | None = None,  # how to explore; the environment's defaults by default
     seed: int = 0,                           # of everything

@@ -158,7 +158,8 @@ def history_row(
 ) -> dict[str, float]:                       # step; means, but the extremes of `…_min` and `…_max`; return, low, high
     "One row of an agent's `history`"
     row: dict[str, float] = {"step": step}
-    for name in reports[0] if reports else ():
+    names = reports[0].keys() if reports else ()
+    for name in names:
         values = torch.stack([report[name] for report in reports])
         if name.endswith("_min"):
             row[name] = values.min().item()
@@ -218,7 +219,8 @@ def watch_bounds(
     low, high = agent.bounds
     margin = max(0.1 * (high - low), 1.0)   # a network is never exact
     untrained = 0.0                         # about what a new network believes: no sign of trouble
-    if min(low, untrained) - margin <= row["q_min"] and row["q_max"] <= max(high, untrained) + margin:
+    lowest, highest = min(low, untrained) - margin, max(high, untrained) + margin
+    if lowest <= row["q_min"] and row["q_max"] <= highest:
         return False
     advice = "try a lower lr or target_rate" + ("" if agent.config.clip_target else ", or clip_target=True")
     warnings.warn(f"{type(agent).__name__} believes values from {row['q_min']:.4g} to {row['q_max']:.4g}, "
