@@ -241,10 +241,10 @@ def train_behavioral(
             # Measure
             if count_due(step, n, eval_every) or step >= steps:
                 evaluation = evaluate(agent, env_id, eval_episodes, seed, default_eps(env_id), atari)
-                row = history_row(step, reports, evaluation)
-                agent.history.append(row)
+                newest = history_row(step, reports[-100:])   # what it believes by now
+                agent.history.append(history_row(step, reports, evaluation))
                 reports.clear()
                 set_bounds(agent, buffer)
-                warned = warned or watch_bounds(agent, row)
+                warned = warned or watch_bounds(agent, newest)
                 bar.set_postfix_str(f"return {evaluation.mean:.1f}")
     return agent
