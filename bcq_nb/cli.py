@@ -167,7 +167,7 @@ def check_command(name: str) -> None:
     close = get_close_matches(name, COMMANDS)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
     if name not in COMMANDS:
-        raise ValueError(f"there is no command {name!r}: {', '.join(COMMANDS)}{meant}")
+        raise ValueError(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}{meant}")
 
 # %% ../nbs/20_cli.ipynb #c364455a
 def read_words(

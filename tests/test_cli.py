@@ -51,7 +51,7 @@ def everything(folder):
 
 
 @pytest.mark.parametrize("command, answer", {
-    "fly": "there is no command 'fly': pipeline, behavioral, generate, train, evaluate, video",
+    "fly": "there is no command 'fly'; the commands are pipeline, behavioral, generate, train, evaluate, video",
     "pipline": "did you mean pipeline?",
     "--env CartPole-v1": "there is no command '--env'",
     "pipeline --env CartPole-v9": "there is no environment 'CartPole-v9': did you mean CartPole-v1",
