@@ -18,15 +18,16 @@ from bcq_nb.film import save_gif
 
 root = Path(__file__).resolve().parents[1]
 
-# The path is numbered; side notebooks, with a letter behind the number, are set in italics
+# The pipeline from top to bottom. The path is numbered; side notebooks have a letter behind the number
 MAP = {
     "the problem": ["00_extrapolation", "00a_guarantees"],
-    "environment →": ["02_atari", "03_environments"],
-    "behavior policy →": ["04_networks", "04a_checkpoints", "04b_training", "05_dqn"],
-    "batch →": ["01_buffers", "02a_frames", "06_generation"],
-    "policy": ["07_bcq", "07a_cartpole", "03a_evaluation", "03b_panel", "03c_film"],
+    "environment ↓": ["02_atari", "03_environments"],
+    "behavior policy ↓": ["04_networks", "04a_checkpoints", "04b_training", "05_dqn"],
+    "batch ↓": ["01_buffers", "02a_frames", "06_generation"],
+    "policy ↓": ["07_bcq", "07a_cartpole"],
+    "judged": ["03a_evaluation", "03b_panel", "03c_film"],
+    "tools": ["00b_checks", "00c_files", "00d_slots", "19a_runs", "20_cli"],
 }
-TOOLS = ["00b_checks", "00c_files", "00d_slots", "19a_runs", "20_cli"]
 MAP_MARKS = re.compile(r"<!-- map -->(.*?<!-- end of map -->)?", re.S)
 
 
@@ -47,14 +48,10 @@ def map_entry(name: str, here: str) -> str:
 
 def draw_map(here: str) -> str:
     "The map of all notebooks as a table in Markdown"
-    columns = [[map_entry(name, here) for name in names] for names in MAP.values()]
-    height = max(map(len, columns))
-    rows = [[column[k] if k < len(column) else "" for column in columns] for k in range(height)]
-    lines = [list(MAP), ["---"] * len(MAP), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    tools = ", ".join(map_entry(name, here) for name in TOOLS)
-    legend = f"Tools: {tools}. In italics: side notebooks, entered when wanted."
-    return f"<!-- map -->\n{table}\n\n{legend}\n<!-- end of map -->"
+    lines = ["| the pipeline | the path, and *side notebooks* to enter when wanted |", "|---|---|"]
+    for stage, names in MAP.items():
+        lines.append(f"| {stage} | {' · '.join(map_entry(name, here) for name in names)} |")
+    return "\n".join(["<!-- map -->", *lines, "<!-- end of map -->"])
 
 
 def maps() -> None:
