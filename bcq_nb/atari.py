@@ -158,8 +158,8 @@ def make_atari_env(
 
 # %% ../nbs/02_atari.ipynb #238ce3ea
 def ale_settings(
-    config: AtariConfig,
-) -> dict[str, Any]:  # keyword arguments of ale_py's `AtariVectorEnv`
+    config: AtariConfig,  # ours
+) -> dict[str, Any]:      # keyword arguments of ale_py's `AtariVectorEnv`
     "The settings in ALE's words"
     return {
         "autoreset_mode": AutoresetMode.SAME_STEP,

@@ -19,13 +19,13 @@ from typing_extensions import Self
 
 from .atari import AtariConfig
 from .buffers import Batch, ReplayBuffer
-from .checks import check_count
-from .dqn import DQN, DoubleDQN, DQNConfig, at_action, learn
+from .checks import check_count, check_probability, is_number
+from .dqn import DQN, DoubleDQN, DQNConfig, at_action
 from .environments import check_fits, make_envs, stream
 from .evaluation import evaluate
 from .extrapolation import Transitions, count_transitions
 from .networks import BCQNetwork
-from .training import history_row, set_bounds, value_metrics, watch_bounds
+from .training import history_row, learn, set_bounds, value_metrics, watch_bounds
 
 # %% auto #0
 __all__ = ['one_hot_buffer', 'allowed_actions', 'BCQConfig', 'DiscreteBCQ', 'check_offline', 'train_offline']
@@ -73,10 +73,10 @@ class BCQConfig(DQNConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not 0 <= self.threshold <= 1:
+        if not is_number(self.threshold) or not 0 <= self.threshold <= 1:
             raise ValueError(f"threshold is {self.threshold!r}: it must be in [0, 1], "
                              "from 0 (Double DQN) to 1 (imitation)")
-        if not 0 <= self.logit_penalty < math.inf:
+        if not is_number(self.logit_penalty) or not 0 <= self.logit_penalty < math.inf:
             raise ValueError(f"logit_penalty is {self.logit_penalty!r}: it must be at least 0")
 
     @classmethod
@@ -126,10 +126,14 @@ def check_offline(
     buffer: ReplayBuffer,  # what from
     steps: int,            # updates
     eval_every: int,       # updates from one evaluation to the next
+    eval_episodes: int,    # episodes of each
+    eval_eps: float,       # probability of a random action in them
 ) -> None:
     "Raise `ValueError` where training could not begin"
     check_count("steps", steps)
     check_count("eval_every", eval_every)
+    check_count("eval_episodes", eval_episodes)
+    check_probability("eval_eps", eval_eps)
     takes = agent.obs_space.shape, agent.n_actions
     holds = buffer.obs_space.shape, buffer.n_actions
     if takes != holds:
@@ -157,7 +161,7 @@ def train_offline(
     Raises `ValueError` where batch, agent and environment do not fit.
     Warns once where values leave the agent's `bounds`.
     """
-    check_offline(agent, buffer, steps, eval_every)
+    check_offline(agent, buffer, steps, eval_every, eval_episodes, eval_eps)
     if eval_env is not None:
         with closing(make_envs(eval_env, atari=atari)) as envs:
             check_fits(agent, envs)

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +16,13 @@ from gymnasium.spaces import Box
 from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
+from typing_extensions import Self
 
-from .files import atomic_path, space_from_json, space_to_json, subclass_named
+from .files import atomic_path, name_damage, space_from_json, space_to_json, subclass_named
 
 # %% auto #0
-__all__ = ['Kind', 'save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_state', 'section',
-           'restore_training', 'naming_damage', 'tuples', 'Checkpoint']
+__all__ = ['save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_state', 'section', 'restore_training',
+           'tuples', 'Checkpoint']
 
 # %% ../nbs/04a_checkpoints.ipynb #2fb16051
 def save_tensors(
@@ -64,10 +63,10 @@ def training_state(
 
 # %% ../nbs/04a_checkpoints.ipynb #478c1d37
 def expected_shapes(
-    network: nn.Module,
-    target: nn.Module,
-    updated: bool,  # there are moments
-) -> dict[str, tuple[int, ...]]:
+    network: nn.Module,  # the one that learns
+    target: nn.Module,   # its slow copy
+    updated: bool,       # there are moments
+) -> dict[str, tuple[int, ...]]:  # name -> shape
     "The shape of each tensor that a state of these networks has"
     shapes = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
     shapes |= {f"target.{name}": tuple(value.shape) for name, value in target.state_dict().items()}
@@ -80,9 +79,9 @@ def expected_shapes(
 
 
 def check_state(
-    state: dict[str, torch.Tensor],
-    network: nn.Module,
-    target: nn.Module,
+    state: dict[str, torch.Tensor],  # what `training_state` gave
+    network: nn.Module,              # the one that learns
+    target: nn.Module,               # its slow copy
 ) -> None:
     "Raise `ValueError` where the names or shapes of a state are another network's"
     updated = any(name.startswith("optimizer.") for name in state)
@@ -95,17 +94,17 @@ def check_state(
 
 # %% ../nbs/04a_checkpoints.ipynb #38f124c8
 def section(
-    state: dict[str, torch.Tensor],
-    prefix: str,
+    state: dict[str, torch.Tensor],  # what `training_state` gave
+    prefix: str,                     # "network." for example
 ) -> dict[str, torch.Tensor]:
     "The tensors whose names begin with a prefix, without it"
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def restore_training(
-    network: nn.Module,                # changed in place, as are the next two
-    target: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    network: nn.Module,                # the one that learns; changed in place, as are the next two
+    target: nn.Module,                 # its slow copy
+    optimizer: torch.optim.Optimizer,  # Adam over the network's parameters
     state: dict[str, torch.Tensor],    # what `training_state` gave
 ) -> None:
     "Take over a state. Raises `ValueError`, and changes nothing, where it is another network's."
@@ -120,20 +119,6 @@ def restore_training(
             optimizer.state[weight][key] = moment.copy_(value)
 
 # %% ../nbs/04a_checkpoints.ipynb #ba8bbe26
-@contextmanager
-def naming_damage(
-    path: str | Path,  # the file that is read
-) -> Iterator[None]:
-    "Whatever a damaged or foreign file makes safetensors, JSON or NumPy raise becomes one `ValueError`"
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ValueError(f"{str(path)!r} is not an agent that this package saved, or it is damaged ({what})") from error
-
-
 def tuples(
     settings: dict,  # from JSON, which knows lists only
 ) -> dict:           # with tuples, as configurations have them
@@ -141,9 +126,6 @@ def tuples(
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 # %% ../nbs/04a_checkpoints.ipynb #b117428d
-Kind = TypeVar("Kind", bound="Checkpoint")
-
-
 class Checkpoint:
     """An agent that can be saved, and that goes on where it was.
 
@@ -187,21 +169,21 @@ class Checkpoint:
         save_tensors(path, header, self.state_dict())
 
     @classmethod
-    def load(cls: type[Kind], path: str | Path, device: str = "auto") -> Kind:
+    def load(cls, path: str | Path, device: str = "auto") -> Self:
         """Read an agent of this class, or of one made from it and imported so far. Never unpickles.
 
         Raises `FileNotFoundError`; `ValueError` for a damaged or foreign file, or an agent of another class.
         """
-        with naming_damage(path):
+        with name_damage(path, "an agent"):   # safetensors, JSON and NumPy each raise their own
             header, state = load_tensors(path)
             name = header["class"]
             space = space_from_json(header["obs_space"])
         kind = subclass_named(cls, name)
-        with naming_damage(path):
+        with name_damage(path, "an agent"):
             config = kind.make_config(**tuples(header["config"]))
         agent = kind(space, header["n_actions"], config, device=device)
         agent.load_state_dict(state)
-        with naming_damage(path):
+        with name_damage(path, "an agent"):
             agent.updates = header["updates"]
             agent.history = header["history"]
             agent.bounds = None if header["bounds"] is None else tuple(header["bounds"])

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 # %% auto #0
-__all__ = ['refuses', 'check_count', 'check_probability', 'check_above_zero', 'check_array']
+__all__ = ['refuses', 'is_number', 'check_count', 'check_probability', 'check_above_zero', 'check_array']
 
 # %% ../nbs/00b_checks.ipynb #34aa47ae
 @contextmanager
@@ -38,6 +38,13 @@ def refuses(
     print(message)
 
 # %% ../nbs/00b_checks.ipynb #9936ac44
+def is_number(
+    value: Any,  # anything
+) -> bool:       # NaN and infinity are numbers, too
+    "Whether it is a real number: no boolean, no text, not None"
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
 def check_count(
     name: str,      # what the number is called in the error
     value: Any,     # the number
@@ -55,8 +62,7 @@ def check_probability(
     value: Any,  # the number
 ) -> float:      # the same number
     "A number in [0, 1]. Raises `ValueError` for anything else, NaN among it."
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0 <= value <= 1:   # NaN fails every comparison
+    if not is_number(value) or not 0 <= value <= 1:   # NaN fails every comparison
         raise ValueError(f"{name} is {value!r}: a probability is in [0, 1]")
     return float(value)
 
@@ -66,8 +72,7 @@ def check_above_zero(
     value: Any,  # the number
 ) -> float:      # the same number
     "A finite number above 0. Raises `ValueError` for anything else."
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         raise ValueError(f"{name} is {value!r}: it must be a number above 0")
     return float(value)
 

@@ -182,9 +182,7 @@ class DQN(Checkpoint):
         "(B, *obs_shape) to (B,) int64 actions, each replaced by a random one with probability eps"
         with torch.inference_mode():
             action = self.greedy(self.tensor(obs)).numpy(force=True)
-        if eps == 0:
-            return action
-        return explore(action, eps, self.n_actions, self.rng)
+        return action if eps == 0 else explore(action, eps, self.n_actions, self.rng)
 
 # %% ../nbs/05_dqn.ipynb #46a17681
 class DoubleDQN(DQN):
@@ -212,6 +210,7 @@ def train_behavioral(
     check_kind("config", config, DQNConfig)
     check_plan(steps, config.batch_size, plan)
     check_count("eval_every", eval_every)
+    check_count("eval_episodes", eval_episodes)
     n = plan.n_envs
     warmup_rng, sampling_rng = stream(seed, "warm-up"), stream(seed, "sampling")
     reports: list[dict[str, torch.Tensor]] = []

@@ -72,14 +72,16 @@ def save_arrays(
 # %% ../nbs/00c_files.ipynb #c7e03008
 @contextmanager
 def name_damage(
-    path: Path,  # the file that is read
-    kind: str,   # what it should be
+    path: str | Path,  # the file that is read
+    what: str,         # what it should be, with its article: "an agent"
 ) -> Iterator[None]:
-    "Turn whatever a damaged or foreign file raises into one `ValueError`."
+    "Turn whatever a damaged or foreign file raises into one `ValueError`; one that is not there stays as it is."
     try:
         yield
+    except FileNotFoundError:
+        raise
     except Exception as error:  # zipfile, zlib, numpy and json each raise their own
-        raise ValueError(f"{str(path)!r} is not a {kind} that this package saved, or it is damaged "
+        raise ValueError(f"{str(path)!r} is not {what} that this package saved, or it is damaged "
                          f"({type(error).__name__}: {error})") from error
 
 
@@ -89,7 +91,7 @@ def read_arrays(
     names: list[str],  # the arrays to read
 ) -> Iterator[tuple[str, np.ndarray]]:  # names and arrays, each read when it is asked for
     "The arrays of a file, one at a time. Raises `ValueError` at the first that is damaged."
-    with name_damage(path, kind), zipfile.ZipFile(path) as archive:
+    with name_damage(path, f"a {kind}"), zipfile.ZipFile(path) as archive:
         for name in names:
             with archive.open(f"{name}.npy") as member:
                 array = np.lib.format.read_array(member, allow_pickle=False)
@@ -109,7 +111,7 @@ def load_arrays(
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {str(path)!r}: check the path, or save there first")
-    with name_damage(path, kind), zipfile.ZipFile(path) as archive:
+    with name_damage(path, f"a {kind}"), zipfile.ZipFile(path) as archive:
         meta = json.loads(archive.read("meta.json"))
         if meta["kind"] != kind:
             raise ValueError(f"it holds a {meta['kind']}")

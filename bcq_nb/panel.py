@@ -82,8 +82,8 @@ class Layout(NamedTuple):
 
 
 def picture_size(
-    width: int,         # of what the environment draws, and its height
-    height: int,
+    width: int,         # of what the environment draws, pixels
+    height: int,        # of the same
 ) -> tuple[int, int]:   # (width, height) in the video
     "About 320 pixels wide where it is tall, 640 where it is wide; enlarged by whole numbers, which stays sharp"
     scale = (320 if height > width else 640) / width
@@ -165,7 +165,7 @@ class Sheet(NamedTuple):
 
 
 def write_heads(
-    sheet: Sheet,
+    sheet: Sheet,             # what is drawn on
     title: str,               # first line; Latin letters only, for the font's sake
     status: str,              # second line
     columns: list[Column],    # from `columns_of`
@@ -179,7 +179,7 @@ def write_heads(
 
 # %% ../nbs/03b_panel.ipynb #abc458fd
 def draw_action(
-    sheet: Sheet,
+    sheet: Sheet,            # what is drawn on
     a: int,                  # which action
     name: str,               # its name
     chosen: bool,            # is it what is done now?

@@ -209,9 +209,9 @@ def write_behavior(run: Run, settings: Behavioral) -> None:
 
 # %% ../nbs/19a_runs.ipynb #1575c2b3
 def episode_row(
-    batch: ReplayBuffer,
-    slots: np.ndarray,  # (n,) int64, where the batch keeps an episode's transitions, oldest first
-) -> dict:              # its return, its number of steps, 1 if it is there from its start to its end
+    batch: ReplayBuffer,  # where the episode is kept
+    slots: np.ndarray,    # (n,) int64, where the batch keeps an episode's transitions, oldest first
+) -> dict:                # its return, its number of steps, 1 if it is there from its start to its end
     "What `batch.csv` says of an episode"
     whole = bool(batch.first[slots[0]] and batch.ended[slots[-1]])
     return {"return": batch.reward[slots].sum().item(), "steps": len(slots), "whole": int(whole)}

@@ -28,7 +28,7 @@ __all__ = ['Net', 'check_kind', 'pick_device', 'new_network', 'Exploration', 'ch
 # %% ../nbs/04b_training.ipynb #29326938
 def check_kind(
     name: str,   # what the value is called in the error
-    value: Any,
+    value: Any,  # what was given
     kind: type,  # what it must be one of, exactly
 ) -> None:
     "Raise `ValueError` where a value is of another class"
@@ -235,6 +235,6 @@ def clip_to_bounds(
     "Targets moved into the bounds. Raises `ValueError` where they are not known."
     if bounds is None:
         raise ValueError("clip_target needs to know what a value can be: "
-                         "set agent.bounds = value_bounds(buffer, discount)")
+                         "call set_bounds(agent, buffer) first")
     low, high = bounds
     return y.clamp(low, high)

@@ -32,11 +32,12 @@ import torch
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
-from bcq_nb.dqn import DQN, DQNConfig, Exploration, train_behavioral
+from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.environments import stream
 from bcq_nb.evaluation import evaluate
 from bcq_nb.files import atomic_path
 from bcq_nb.generation import generate_buffer
+from bcq_nb.training import Exploration
 
 ENV = "CartPole-v1"
 STEPS = 20_000       # of the behavior policy's training, and transitions of each log

@@ -175,6 +175,7 @@ def test_a_file_in_the_middle_changes_nothing(space, config, tmp_path):
     (dict(steps=2_000, config=Exploration()), "config is of type Exploration: it must be DQNConfig"),
     (dict(steps=2_000, exploration=DQNConfig()), "exploration is of type DQNConfig: it must be Exploration"),
     (dict(steps=2_000, eval_every=0), "eval_every is 0: it must be an integer from 1"),
+    (dict(steps=2_000, eval_episodes=0), "eval_episodes is 0: it must be an integer from 1"),
     (dict(steps=2_000, env_id="CartPole-v7"), "did you mean CartPole-v1"),
     (dict(steps=2_000, env_id="Pendulum-v1"), "discrete BCQ takes Discrete(n)"),
 ])
