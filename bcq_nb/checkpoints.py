@@ -177,11 +177,12 @@ class Checkpoint:
         with name_damage(path, "an agent"):   # safetensors, JSON and NumPy each raise their own
             header, state = load_tensors(path)
             name = header["class"]
+            n_actions = int(header["n_actions"])
             space = space_from_json(header["obs_space"])
         kind = subclass_named(cls, name)
         with name_damage(path, "an agent"):
             config = kind.make_config(**tuples(header["config"]))
-        agent = kind(space, header["n_actions"], config, device=device)
+        agent = kind(space, n_actions, config, device=device)
         agent.load_state_dict(state)
         with name_damage(path, "an agent"):
             agent.updates = header["updates"]

@@ -105,7 +105,7 @@ def write_results(run: Run, episodes: int) -> None:
     levels = {name: result.mean for name, result in results.items()}
     write_rows(run.folder / "results.csv", print_table({**results, "BCQ": played["BCQ"]}))
     figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    plot_returns({"BCQ": read_rows(run.folder / "bcq.csv")}, levels, ax=ax)
+    plot_returns({"BCQ": read_rows(run.existing("bcq.csv", "train"))}, levels, ax=ax)
     with atomic_path(run.folder / "curve.png") as beside:
         figure.savefig(beside, dpi=150)
     plt.close(figure)

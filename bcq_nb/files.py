@@ -122,9 +122,9 @@ BLOCK = 1024   # rows written and read at once, 7 MB of Atari frames
 
 
 def to_blocks(
-    n: int,                                              # rows in all
-    read: Callable[[np.ndarray], dict[str, np.ndarray]], # row numbers -> name, array of these rows
-) -> Iterator[tuple[str, np.ndarray]]:                   # "number of the block's first row/name", array
+    n: int,                                               # rows in all
+    read: Callable[[np.ndarray], dict[str, np.ndarray]],  # row numbers -> name, array of these rows
+) -> Iterator[tuple[str, np.ndarray]]:                    # "number of the block's first row/name", array
     "Long columns for `save_arrays`, cut into blocks, so that they are never held in memory twice."
     for start in range(0, n, BLOCK):
         rows = np.arange(start, min(start + BLOCK, n))
@@ -166,7 +166,7 @@ def space_to_json(
 
 def space_from_json(
     data: dict[str, Any],  # what `space_to_json` gave
-) -> Box:                # the same space
+) -> Box:                  # the same space
     "A `Box` from plain data."
     dtype = np.dtype(data["dtype"])
     low = np.broadcast_to(np.array(data["low"], dtype), data["shape"])

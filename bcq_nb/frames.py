@@ -19,9 +19,9 @@ __all__ = ['window_slots', 'Spares', 'check_stacks', 'Frames', 'FrameBuffer', 'm
 def window_slots(
     slots: np.ndarray,   # (B,) int: slots of the steps
     shown: np.ndarray,   # (B,) int: frames before each step that its stack shows, below `stack`
-    stack: int,         # frames in a stack
-    ring: Ring,         # where the frames are
-) -> np.ndarray:        # (B, stack + 1) int: slots of the frames, oldest first; `ring.capacity` stands for zeros
+    stack: int,          # frames in a stack
+    ring: Ring,          # where the frames are
+) -> np.ndarray:         # (B, stack + 1) int: slots of the frames, oldest first; `ring.capacity` stands for zeros
     "Where the frames are that the stack of each step shows, and the one after it."
     back = np.arange(stack - 1, -2, -1)   # for a stack of 4: 3, 2, 1, 0 steps back, and one ahead
     window = (slots[:, None] - back * ring.n_envs) % ring.capacity

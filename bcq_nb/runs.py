@@ -104,7 +104,9 @@ class Run:
         "Its path. Raises `FileNotFoundError` where it has not been made."
         path = self.folder / name
         if not path.is_file():
-            raise FileNotFoundError(f"there is no {path}: `bcq {command} --env {self.env} --seed {self.seed}` makes it")
+            elsewhere = "" if self.out == Path("runs") else f" --out {self.out}"
+            words = f"bcq {command} --env {self.env} --seed {self.seed}{elsewhere}"
+            raise FileNotFoundError(f"there is no {path}: `{words}` makes it")
         return path
 
     def agents(self) -> dict[str, Path]:

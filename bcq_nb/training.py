@@ -174,10 +174,10 @@ def history_row(
 
 # %% ../nbs/04b_training.ipynb #cdcee38d
 def value_bounds(
-    buffer: ReplayBuffer,      # the batch, or what has been collected so far
-    discount: float,           # γ in [0, 1]
-    clip_reward: bool = False, # rewards are learned from clipped to [-1, 1]
-) -> tuple[float, float]:      # the least and the largest value that a policy can have, if the batch shows all rewards
+    buffer: ReplayBuffer,       # the batch, or what has been collected so far
+    discount: float,            # γ in [0, 1]
+    clip_reward: bool = False,  # rewards are learned from clipped to [-1, 1]
+) -> tuple[float, float]:       # the least and the largest value that a policy can have, if the batch shows all rewards
     "Between the smallest reward once or for ever, and the largest once or for ever. Raises `ValueError` if empty."
     check_probability("discount", discount)
     rewards = buffer.reward[buffer.slots()]
@@ -190,8 +190,8 @@ def value_bounds(
 
 
 def for_ever(
-    reward: float,   # of each step
-    discount: float, # γ in [0, 1]
+    reward: float,    # of each step
+    discount: float,  # γ in [0, 1]
 ) -> float:
     "The discounted sum of a reward that never ends: r / (1 - γ); without discount infinite, but for a reward of 0"
     if reward == 0:

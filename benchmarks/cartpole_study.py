@@ -32,8 +32,8 @@ import torch
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
+from bcq_nb.cli import final_seed
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
-from bcq_nb.environments import stream
 from bcq_nb.evaluation import evaluate
 from bcq_nb.files import atomic_path
 from bcq_nb.generation import generate_buffer
@@ -79,7 +79,7 @@ def run_cell(
     config = BCQConfig.small(threshold=threshold)
     agent = DiscreteBCQ(log.obs_space, log.n_actions, config, seed, device="cpu")
     history = train_offline(agent, log, UPDATES, ENV, EVAL_EVERY, seed=seed, progress=False)
-    final = evaluate(agent, ENV, EPISODES, unseen_starts(seed))
+    final = evaluate(agent, ENV, EPISODES, final_seed(seed))
     low, high = final.interval
     cell = {"noise": noise, "threshold": threshold, "seed": seed}
     row = {
@@ -91,16 +91,11 @@ def run_cell(
     return row, curve
 
 
-def unseen_starts(seed: int) -> int:
-    "The seed of starts that no learning curve used"
-    return int(stream(seed, "final evaluation").integers(2**31))
-
-
 def run_log(cache: Path, noise: float, seed: int, thresholds: list[float]) -> list[tuple[dict, list[dict]]]:
     "Write the log of a noise and a seed, and train on it with each threshold"
     settle()
     policy = behavior_policy(cache, seed)
-    behavior = evaluate(policy, ENV, EPISODES, unseen_starts(seed)).mean
+    behavior = evaluate(policy, ENV, EPISODES, final_seed(seed)).mean
     log = generate_buffer(policy, ENV, STEPS, rand_action_p=noise, seed=seed, progress=False)
     return [run_cell(log, behavior, noise, threshold, seed) for threshold in thresholds]
 

@@ -67,6 +67,7 @@ def everything(folder):
     "generate --steps 500 --rand-action-p 2": "rand_action_p is 2.0: a probability is in [0, 1]",
     "generate --seed 8": "seed8/behavioral.safetensors: `bcq behavioral --env CartPole-v1 --seed 8` makes",
     "train --seed 8": "seed8/batch.npz: `bcq generate --env CartPole-v1 --seed 8` makes",
+    "train --seed 8 --out elsewhere": "`bcq generate --env CartPole-v1 --seed 8 --out elsewhere` makes",
     "train --updates 0": "updates is 0: it must be an integer from 1",
     "evaluate --seed 8": "`bcq behavioral --env CartPole-v1 --seed 8` makes",
     "evaluate --env Acrobot-v1 --agent runs/CartPole-v1/seed0/bcq.safetensors": "load the agent that was trained on it",

@@ -117,6 +117,7 @@ def test_files(tmp_path):
     ({"config": {"colour": "blue"}}, "damaged"),
     ({"config": {"discount": 7}}, "damaged"),
     ({"obs_space": {}}, "damaged"),
+    ({"n_actions": None}, "damaged"),
     ({"n_actions": 3}, "another network's weights"),
     ({"rng": {}}, "damaged"),
     ({"updates": None}, None),
