@@ -57,7 +57,7 @@ def is_atari(
 
 
 def known_games() -> dict[str, str]:  # id `ALE/<Game>-v5` -> name of the game's file (ROM), such as `space_invaders`
-    "Every game that can be played, in alphabetical order"
+    "Every game that can be played, in alphabetical order."
     env_ids = sorted(env_id for env_id in gym.registry if env_id.startswith("ALE/"))
     return {env_id: gym.spec(env_id).kwargs["game"] for env_id in env_ids}
 
@@ -65,7 +65,7 @@ def known_games() -> dict[str, str]:  # id `ALE/<Game>-v5` -> name of the game's
 def error_for_unknown_game(
     env_id: str,  # an id that is not in `known_games()`
 ) -> ValueError:  # says what is wrong with it and what was probably meant
-    "The error for a game that cannot be played"
+    "The error for a game that cannot be played."
     games = known_games()
     if is_atari(env_id) and env_id in gym.registry:
         rom = gym.spec(env_id).kwargs["game"]
@@ -160,7 +160,7 @@ def make_atari_env(
 def ale_settings(
     config: AtariConfig,  # ours
 ) -> dict[str, Any]:      # keyword arguments of ale_py's `AtariVectorEnv`
-    "The settings in ALE's words"
+    "The settings in ALE's words."
     return {
         "autoreset_mode": AutoresetMode.SAME_STEP,
         "repeat_action_probability": config.repeat_action_probability,
@@ -209,7 +209,7 @@ class AtariEnvs(AtariVectorEnv):
 
     # narrower than the parent's, which takes an array of seeds, too
     def reset(self, *, seed: int | None = None, options: dict | None = None):  # type: ignore[override]
-        "Start all games, or those of `options['reset_mask']`; seeds as in `SeedALE.reset`"
+        "Start all games, or those of `options['reset_mask']`; seeds as in `SeedALE.reset`."
         if seed is None:
             seed = self.first_seed
         self.first_seed = None

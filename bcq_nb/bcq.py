@@ -56,7 +56,7 @@ def allowed_actions(
     logits: torch.Tensor,  # (B, n_actions) of the imitation
     threshold: float,      # τ in [0, 1]
 ) -> torch.Tensor:         # (B, n_actions) bool, in each row at least one
-    "Actions with G(a|s) > τ max G(·|s) (arXiv 1910.01708), the likeliest always, at τ = 0 all"
+    "Actions with G(a|s) > τ max G(·|s) (arXiv 1910.01708), the likeliest always, at τ = 0 all."
     ratio = (logits - logits.amax(1, keepdim=True)).exp()   # 1 for the likeliest action
     likeliest = ratio == 1
     everything = threshold == 0
@@ -81,26 +81,26 @@ class BCQConfig(DQNConfig):
 
     @classmethod
     def small(cls, **changes: Any) -> Self:
-        "Ours, for a few numbers as observation and a minute of one core (07a), with `changes` to any field"
+        "Ours, for a few numbers as observation and a minute of one core (07a), with `changes` to any field."
         settings = {"hidden": (64, 64), "target_rate": 0.01, "discount": 0.95, "clip_target": True}
         return cls(**{**settings, **changes})
 
 # %% ../nbs/07_bcq.ipynb #bd21a09e
 class DiscreteBCQ(DoubleDQN):
-    "Double DQN over the actions that an imitation of the behavior policy, learned beside it, allows (arXiv 1910.01708)"
+    "Double DQN over the actions that an imitation of the behavior policy, learned with it, allows (arXiv 1910.01708)."
     make_network = BCQNetwork
     make_config = BCQConfig
     network: BCQNetwork
     config: BCQConfig
 
     def greedy(self, obs: torch.Tensor) -> torch.Tensor:
-        "(B,) argmax Q(s, ·) over the allowed actions"
+        "(B,) argmax Q(s, ·) over the allowed actions."
         q, logits = self.network.both(obs)                         # (B, n_actions) each
         allowed = allowed_actions(logits, self.config.threshold)   # (B, n_actions) bool
         return q.where(allowed, -torch.inf).argmax(1)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        "Huber loss of Q(s, a), negative log-likelihood of a, penalty on the logits; and what to record"
+        "Huber loss of Q(s, a), negative log-likelihood of a, penalty on the logits; and what to record."
         q, logits = self.network.both(batch.obs)                   # (B, n_actions) each
         q = at_action(q, batch.action)                             # (B, n_actions) -> (B,)
         imitation_loss = F.cross_entropy(logits, batch.action)
@@ -109,13 +109,13 @@ class DiscreteBCQ(DoubleDQN):
         return loss, {"loss": loss.detach(), **value_metrics(q), "imitation_loss": imitation_loss.detach()}
 
     def probabilities(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) to (B, n_actions): G(·|s), how likely the behavior policy is to take each action"
+        "(B, *obs_shape) to (B, n_actions): G(·|s), how likely the behavior policy is to take each action."
         with torch.inference_mode():
             _, logits = self.network.both(self.tensor(obs))
             return logits.softmax(1)
 
     def allowed(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) to (B, n_actions) bool: the actions that may be taken"
+        "(B, *obs_shape) to (B, n_actions) bool: the actions that may be taken."
         with torch.inference_mode():
             _, logits = self.network.both(self.tensor(obs))
             return allowed_actions(logits, self.config.threshold)
@@ -129,7 +129,7 @@ def check_offline(
     eval_episodes: int,    # episodes of each
     eval_eps: float,       # probability of a random action in them
 ) -> None:
-    "Raise `ValueError` where training could not begin"
+    "Raise `ValueError` where training could not begin."
     check_count("steps", steps)
     check_count("eval_every", eval_every)
     check_count("eval_episodes", eval_episodes)

@@ -30,7 +30,7 @@ def save_tensors(
     header: dict,                      # what else to keep; JSON
     tensors: dict[str, torch.Tensor],  # what to keep, by name
 ) -> None:
-    "Write tensors and a header whole, or not at all"
+    "Write tensors and a header whole, or not at all."
     packed = {name: value.contiguous() for name, value in tensors.items()}
     with atomic_path(path) as beside:
         save_file(packed, beside, {"bcq_nb": json.dumps(header)})
@@ -53,7 +53,7 @@ def training_state(
     target: nn.Module,                 # its slow copy
     optimizer: torch.optim.Optimizer,  # Adam over the network's parameters
 ) -> dict[str, torch.Tensor]:          # the tensors themselves, as PyTorch's `state_dict` gives them, not copies
-    "All that learning has changed: `network.…`, `target.…`, and `optimizer.<parameter>.…` once there was an update"
+    "All that learning has changed: `network.…`, `target.…`, and `optimizer.<parameter>.…` once there was an update."
     state = {f"network.{name}": value for name, value in network.state_dict().items()}
     state |= {f"target.{name}": value for name, value in target.state_dict().items()}
     for name, weight in network.named_parameters():
@@ -67,7 +67,7 @@ def expected_shapes(
     target: nn.Module,   # its slow copy
     updated: bool,       # there are moments
 ) -> dict[str, tuple[int, ...]]:  # name -> shape
-    "The shape of each tensor that a state of these networks has"
+    "The shape of each tensor that a state of these networks has."
     shapes = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
     shapes |= {f"target.{name}": tuple(value.shape) for name, value in target.state_dict().items()}
     if updated:
@@ -83,7 +83,7 @@ def check_state(
     network: nn.Module,              # the one that learns
     target: nn.Module,               # its slow copy
 ) -> None:
-    "Raise `ValueError` where the names or shapes of a state are another network's"
+    "Raise `ValueError` where the names or shapes of a state are another network's."
     updated = any(name.startswith("optimizer.") for name in state)
     expected = expected_shapes(network, target, updated)
     given = {name: tuple(value.shape) for name, value in state.items()}
@@ -97,7 +97,7 @@ def section(
     state: dict[str, torch.Tensor],  # what `training_state` gave
     prefix: str,                     # "network." for example
 ) -> dict[str, torch.Tensor]:
-    "The tensors whose names begin with a prefix, without it"
+    "The tensors whose names begin with a prefix, without it."
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
@@ -122,7 +122,7 @@ def restore_training(
 def tuples(
     settings: dict,  # from JSON, which knows lists only
 ) -> dict:           # with tuples, as configurations have them
-    "Lists become tuples"
+    "Lists become tuples."
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
 # %% ../nbs/04a_checkpoints.ipynb #b117428d
@@ -147,7 +147,7 @@ class Checkpoint:
         raise NotImplementedError("a class made from this one makes its networks here")
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        "All that learning has changed: both networks and Adam's moments; the tensors themselves, not copies"
+        "All that learning has changed: both networks and Adam's moments; the tensors themselves, not copies."
         return training_state(self.network, self.target, self.optimizer)
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
@@ -155,7 +155,7 @@ class Checkpoint:
         restore_training(self.network, self.target, self.optimizer, state)
 
     def save(self, path: str | Path) -> None:
-        "Write everything to one `.safetensors` file, whole or not at all"
+        "Write everything to one `.safetensors` file, whole or not at all."
         header = {
             "class": type(self).__name__,
             "config": asdict(self.config),

@@ -41,7 +41,7 @@ def refuses(
 def is_number(
     value: Any,  # anything
 ) -> bool:       # NaN and infinity are numbers, too
-    "Whether it is a real number: no boolean, no text, not None"
+    "Whether it is a real number: no boolean, no text, not None."
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

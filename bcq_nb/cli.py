@@ -52,7 +52,7 @@ def default_settings(
     env_id: str = DEFAULT_ENV,  # a Gymnasium id
     atari_steps: int = 20_000,  # on Atari, environment steps of the behavior policy
 ) -> Pipeline:
-    "What `bcq pipeline` uses unless told otherwise"
+    "What `bcq pipeline` uses unless told otherwise."
     if is_atari(env_id):
         share = min(1.0, atari_steps / 1_000_000)
         exploration = Exploration.atari(warmup=max(int(20_000 * share), 32), eps_updates=max(int(250_000 * share), 1))
@@ -69,12 +69,12 @@ def default_settings(
 
 # %% ../nbs/20_cli.ipynb #17d8f9a1
 def final_seed(seed: int) -> int:
-    "From a run's seed, that of the starts from which the closing table and the videos are played, and nothing else"
+    "From a run's seed, that of the starts from which the closing table and the videos are played, and nothing else."
     return int(stream(seed, "final evaluation").integers(2**31))
 
 
 def play(run: Run, agent: Path, episodes: int) -> Evaluation:
-    "Evaluate a saved agent in whole episodes, from the run's final starts"
+    "Evaluate a saved agent in whole episodes, from the run's final starts."
     policy = DQN.load(agent, run.device)
     return evaluate(policy, run.env, episodes, final_seed(run.seed), default_eps(run.env), run.atari)
 
@@ -82,7 +82,7 @@ def play(run: Run, agent: Path, episodes: int) -> Evaluation:
 def print_table(
     results: dict[str, Evaluation],  # name -> whole episodes
 ) -> list[dict]:                     # a row for each name
-    "Print mean return, its 95 % interval and number of episodes"
+    "Print mean return, its 95 % interval and number of episodes."
     print(f"\n{'':<18}{'mean return':>11}   {'95 % interval':<20}{'episodes':>8}")
     rows = []
     for name, played in results.items():
@@ -125,7 +125,7 @@ class Video:
 
 
 def run_evaluate(run: Run, settings: Evaluate) -> None:
-    "Print a table"
+    "Print a table."
     if settings.agent is None:
         write_results(run, settings.episodes)
     else:
@@ -133,7 +133,7 @@ def run_evaluate(run: Run, settings: Evaluate) -> None:
 
 
 def run_video(run: Run, settings: Video) -> None:
-    "Record an episode of each agent, as an MP4 beside the agent's file"
+    "Record an episode of each agent, as an MP4 beside the agent's file."
     agents = run.agents().values() if settings.agent is None else [settings.agent]
     for agent in agents:
         path = agent.with_suffix(".mp4")
@@ -143,7 +143,7 @@ def run_video(run: Run, settings: Video) -> None:
 
 # %% ../nbs/20_cli.ipynb #7060c075
 def run_pipeline(run: Run, settings: Pipeline) -> None:
-    "Each phase in its turn, then videos, table and curve"
+    "Each phase in its turn, then videos, table and curve."
     write_behavior(run, settings.behavioral)
     write_batch(run, settings.generate)
     write_bcq(run, settings.train)
@@ -163,7 +163,7 @@ COMMANDS: dict[str, tuple[type, Callable[[Run, Any], None]]] = {
 
 # %% ../nbs/20_cli.ipynb #c6d84804
 def check_command(name: str) -> None:
-    "Raise `ValueError` for a name that no command has"
+    "Raise `ValueError` for a name that no command has."
     close = get_close_matches(name, COMMANDS)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
     if name not in COMMANDS:
@@ -200,7 +200,7 @@ def parse(
 
 # %% ../nbs/20_cli.ipynb #3b288ee2
 def print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    "A warning as one line, above the progress bar; the arguments are those of `warnings.showwarning`"
+    "A warning as one line, above the progress bar; the arguments are those of `warnings.showwarning`."
     tqdm.write(f"bcq: {message}", file=sys.stderr)
 
 

@@ -73,14 +73,14 @@ class DQNConfig:
 
     @classmethod
     def atari(cls, **changes: Any) -> Self:
-        "The authors' settings for Atari, but for scaled pixels, with `changes` to any field"
+        "The authors' settings for Atari, but for scaled pixels, with `changes` to any field."
         settings = {"hidden": (512,), "target_rate": 1.0, "target_every": 8_000, "clip_reward": True,
                     "lr": 6.25e-5, "adam_eps": 1.5e-4, "batch_size": 32}
         return cls(**{**settings, **changes})
 
     @classmethod
     def small(cls, **changes: Any) -> Self:
-        "Ours, for a few numbers as observation and a minute of one core (07a), with `changes` to any field"
+        "Ours, for a few numbers as observation and a minute of one core (07a), with `changes` to any field."
         return cls(**{"hidden": (64, 64), "target_rate": 0.01, "lr": 1e-3, **changes})
 
 # %% ../nbs/05_dqn.ipynb #3f9b0254
@@ -88,7 +88,7 @@ def at_action(
     values: torch.Tensor,  # (B, n_actions)
     action: torch.Tensor,  # (B,) int64, in [0, n_actions)
 ) -> torch.Tensor:         # (B,)
-    "Of each row the value of its action"
+    "Of each row the value of its action."
     return values.gather(1, action[:, None])[:, 0]
 
 # %% ../nbs/05_dqn.ipynb #cd48c53f
@@ -97,7 +97,7 @@ def move_target(
     online: list[torch.Tensor],  # θ, in the same order
     rate: float,                 # ρ in (0, 1]; 1 copies
 ) -> None:
-    "Move the target a share of the way to the online weights: θ' ← θ' + ρ (θ - θ')"
+    "Move the target a share of the way to the online weights: θ' ← θ' + ρ (θ - θ')."
     with torch.no_grad():
         for slow, fast in zip(target, online, strict=True):
             slow.lerp_(fast, rate)
@@ -135,28 +135,28 @@ class DQN(Checkpoint):
         self.bounds = None                # least and largest value; known once training has seen rewards
 
     def greedy(self, obs: torch.Tensor) -> torch.Tensor:
-        "(B,) argmax Q(s, ·)"
+        "(B,) argmax Q(s, ·)."
         return self.network(obs).argmax(1)
 
     def next_value(self, next_obs: torch.Tensor) -> torch.Tensor:
-        "(B,) max Q'(s', ·): the target network both chooses and values"
+        "(B,) max Q'(s', ·): the target network both chooses and values."
         return self.target(next_obs).max(1).values
 
     def td_target(self, batch: Batch) -> torch.Tensor:
-        "(B,) r + γ (1 - terminated) next_value(s'), a constant to the gradient"
+        "(B,) r + γ (1 - terminated) next_value(s'), a constant to the gradient."
         reward = batch.reward.clamp(-1, 1) if self.config.clip_reward else batch.reward
         with torch.no_grad():
             y = reward + self.config.discount * (1 - batch.terminated) * self.next_value(batch.next_obs)
         return clip_to_bounds(y, self.bounds) if self.config.clip_target else y
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        "Huber loss of Q(s, a) against the target; and what to record"
+        "Huber loss of Q(s, a) against the target; and what to record."
         q = at_action(self.network(batch.obs), batch.action)   # (B, n_actions) -> (B,)
         loss = F.smooth_l1_loss(q, self.td_target(batch))
         return loss, {"loss": loss.detach(), **value_metrics(q)}
 
     def update(self, batch: Batch) -> dict[str, torch.Tensor]:
-        "One step of Adam, and one of the target network every `target_every` updates; returns scalars to record"
+        "One step of Adam, and one of the target network every `target_every` updates; returns scalars to record."
         loss, metrics = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
@@ -174,21 +174,21 @@ class DQN(Checkpoint):
         return torch.as_tensor(obs, device=self.device)
 
     def q_values(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) to (B, n_actions): the online network's values"
+        "(B, *obs_shape) to (B, n_actions): the online network's values."
         with torch.inference_mode():
             return self.network(self.tensor(obs))
 
     def act(self, obs: np.ndarray | torch.Tensor, eps: float = 0.0) -> np.ndarray:
-        "(B, *obs_shape) to (B,) int64 actions, each replaced by a random one with probability eps"
+        "(B, *obs_shape) to (B,) int64 actions, each replaced by a random one with probability eps."
         with torch.inference_mode():
             action = self.greedy(self.tensor(obs)).numpy(force=True)
         return action if eps == 0 else explore(action, eps, self.n_actions, self.rng)
 
 # %% ../nbs/05_dqn.ipynb #46a17681
 class DoubleDQN(DQN):
-    "DQN whose target is chosen by the online network and valued by the target network (van Hasselt et al. 2016)"
+    "DQN whose target is chosen by the online network and valued by the target network (van Hasselt et al. 2016)."
     def next_value(self, next_obs: torch.Tensor) -> torch.Tensor:
-        "(B,) Q'(s', argmax Q(s', ·))"
+        "(B,) Q'(s', argmax Q(s', ·))."
         return at_action(self.target(next_obs), self.greedy(next_obs))
 
 # %% ../nbs/05_dqn.ipynb #3c631651

@@ -37,7 +37,7 @@ def start_seeds(
     seed: int,    # of the run
     n_envs: int,  # how many environments
 ) -> list[int]:   # a seed for each; the first k of n are the k of k
-    "A seed for each environment, drawn rather than counted up: with `seed + i`, runs 0 and 1 would share all but one"
+    "A seed for each environment, drawn rather than counted up: with `seed + i`, runs 0 and 1 would share all but one."
     drawn = stream(seed, "environments").integers(2**31, size=n_envs)
     return [int(number) for number in drawn]
 
@@ -45,7 +45,7 @@ def start_seeds(
 def spaces_of(
     env: VectorEnv | gym.Env,  # one environment, or several
 ) -> tuple[Box, Discrete]:     # observations and actions of one
-    "What one environment shows and takes, whether `env` is one or several"
+    "What one environment shows and takes, whether `env` is one or several."
     if isinstance(env, VectorEnv):
         return cast(Box, env.single_observation_space), cast(Discrete, env.single_action_space)
     return cast(Box, env.observation_space), cast(Discrete, env.action_space)
@@ -55,7 +55,7 @@ def check_spaces(
     env_id: str,               # for the error
     env: VectorEnv | gym.Env,  # one environment, or several
 ) -> None:
-    "Raise `ValueError`, with what to do, where discrete BCQ cannot learn from such observations or take such actions"
+    "Raise `ValueError`, with what to do, where discrete BCQ cannot learn from such observations or take such actions."
     obs_space, actions = spaces_of(env)
     if not isinstance(actions, Discrete) or actions.start != 0:
         raise ValueError(f"{env_id} has actions {actions}: "
@@ -76,7 +76,7 @@ def check_spaces(
 def plain_errors(
     env_id: str,      # the environment that is made or drawn inside
 ) -> Iterator[None]:
-    "A `ValueError` with close names for an unknown environment, an `ImportError` for a missing package"
+    "A `ValueError` with close names for an unknown environment, an `ImportError` for a missing package."
     try:
         yield
     except gym.error.DependencyNotInstalled as error:
@@ -134,7 +134,7 @@ def make_env(
 
 # %% ../nbs/03_environments.ipynb #4317dee7
 class Step(NamedTuple):
-    "What one step of every environment gave"
+    "What one step of every environment gave."
     next_obs: np.ndarray    # (n_envs, *obs_shape): what followed, an episode's real last observation at its end
     reward: np.ndarray      # (n_envs,) float: the real reward
     terminated: np.ndarray  # (n_envs,) bool: ended by failure or success
@@ -163,7 +163,7 @@ def explore(
     n_actions: int,            # number of actions
     rng: np.random.Generator,  # where chance comes from
 ) -> np.ndarray:               # (n,) int
-    "ε-greedy actions"
+    "ε-greedy actions."
     is_random = rng.random(len(action)) < eps
     random_action = rng.integers(n_actions, size=len(action))
     return np.where(is_random, random_action, action)
@@ -172,7 +172,7 @@ def explore(
 def default_eps(
     env_id: str,   # a Gymnasium id
 ) -> float:        # 0.001 on Atari, 0 elsewhere
-    "Probability of a random action when a policy is measured or filmed: `eval_eps` of the authors' code"
+    "Probability of a random action when a policy is measured or filmed: `eval_eps` of the authors' code."
     return 0.001 if is_atari(env_id) else 0.0
 
 # %% ../nbs/03_environments.ipynb #c10b6e7f
@@ -194,7 +194,7 @@ def check_fits(
     policy: Any,               # an agent; anything without `obs_space` is not checked
     env: VectorEnv | gym.Env,  # what it is to act in
 ) -> None:
-    "Raise `ValueError` when an agent was made for other observations or actions"
+    "Raise `ValueError` when an agent was made for other observations or actions."
     if not hasattr(policy, "obs_space"):
         return
     obs_space, actions = spaces_of(env)

@@ -25,18 +25,18 @@ __all__ = ['COLORS', 'OTHER', 'MARKERS', 'STYLES', 'Evaluation', 'shares', 'eval
 # %% ../nbs/03a_evaluation.ipynb #ee7715cd
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    "Returns and lengths of whole episodes"
+    "Returns and lengths of whole episodes."
     returns: np.ndarray  # (episodes,) float: undiscounted sums of real rewards
     lengths: np.ndarray  # (episodes,) int: steps
 
     @property
     def mean(self) -> float:
-        "Mean return"
+        "Mean return."
         return float(self.returns.mean())
 
     @property
     def interval(self) -> tuple[float, float]:
-        "95 % resampling interval of the mean: the middle of 2,000 means of resampled returns"
+        "95 % resampling interval of the mean: the middle of 2,000 means of resampled returns."
         n = len(self.returns)
         drawn = np.random.default_rng(0).integers(n, size=(2000, n))     # each row: n episodes, drawn with replacement
         means = self.returns[drawn].mean(axis=1)                         # (2000,)
@@ -52,7 +52,7 @@ def shares(
     episodes: int,  # how many in all
     n_envs: int,    # among how many environments
 ) -> np.ndarray:    # (n_envs,) int: how many each one plays
-    "Episodes dealt out like cards: nobody has two more than anybody else"
+    "Episodes dealt out like cards: nobody has two more than anybody else."
     return episodes // n_envs + (np.arange(n_envs) < episodes % n_envs)
 
 # %% ../nbs/03a_evaluation.ipynb #ca3d2c69
@@ -118,7 +118,7 @@ OTHER = "#555555"              # of what has no color of its own
 def color_of(
     name: str,    # of a line in a figure: "BCQ", "behavior policy", "DQN, 5 seeds"
 ) -> str:         # "#rrggbb"
-    "The color of the kind of policy with which the name begins; dark gray, which is no policy's, for any other"
+    "The color of the kind of policy with which the name begins; dark gray, which is no policy's, for any other."
     for kind, color in COLORS.items():
         if name.startswith(kind):
             return color
@@ -129,7 +129,7 @@ def spread(
     heights: list[float],  # where labels would like to stand
     gap: float,            # how far apart they must be
 ) -> list[float]:          # where they stand, in the same order
-    "Push labels apart until none touches another, each group around the middle of what it labels"
+    "Push labels apart until none touches another, each group around the middle of what it labels."
     order = np.argsort(heights, kind="stable")
     groups: list[list[int]] = []      # labels that stand together, from the bottom up
 
@@ -157,7 +157,7 @@ def label_ends(
     colors: dict[str, str],            # what is written -> color of the line
     fontsize: float = 9,               # points
 ) -> None:
-    "Write the name of each line at its right end, where no legend can cover a line"
+    "Write the name of each line at its right end, where no legend can cover a line."
     figure: Any = ax.figure
     figure.draw_without_rendering()                                      # settles the layout
     low, high = ax.get_ylim()
@@ -181,7 +181,7 @@ def plot_returns(
     xlabel: str = "updates",                 # what `step` counts
     ax: Axes | None = None,                  # a new figure by default
 ) -> Axes:
-    "Mean return against training, with the interval of each evaluation; colors are those of `color_of`"
+    "Mean return against training, with the interval of each evaluation; colors are those of `color_of`."
     import matplotlib.pyplot as plt  # here and not above: importing the package stays light
 
     if ax is None:

@@ -36,7 +36,7 @@ def video_writer(
     path: Path,        # the file to be, `.mp4`
     fps: float,        # frames a second
 ) -> Iterator[Any]:    # has `append_data(frame)`; frames are (height, width, 3) uint8 of even sizes
-    "A video that every browser plays, written whole or not at all; the same frames give the same bytes"
+    "A video that every browser plays, written whole or not at all; the same frames give the same bytes."
     import imageio.v2 as imageio  # here and not above: importing the package stays light
 
     quality = ["-crf", "28"]
@@ -52,7 +52,7 @@ def video_writer(
 
 # %% ../nbs/03c_film.ipynb #44c7fe19
 class Shot(NamedTuple):
-    "One frame of a film, and the episode so far"
+    "One frame of a film, and the episode so far."
     frame: np.ndarray    # (height, width, 3) uint8
     total: float         # the return
     length: int          # the steps
@@ -60,7 +60,7 @@ class Shot(NamedTuple):
 
 
 def picture_of(env: gym.Env) -> np.ndarray:
-    "What the environment shows now, (height, width, 3) uint8"
+    "What the environment shows now, (height, width, 3) uint8."
     return cast(np.ndarray, env.render())
 
 
@@ -82,7 +82,7 @@ def film_episode(
     eps: float,                # probability of a random action
     rng: np.random.Generator,  # where chance comes from
 ) -> Iterator[Shot]:           # one before each step, and one of the last observation
-    "Play an episode and draw it"
+    "Play an episode and draw it."
     n_actions = int(spaces_of(env)[1].n)
     act = policy_of(policy)
     total, length, over = 0.0, 0, ""
@@ -102,7 +102,7 @@ def film_episode(
 
 # %% ../nbs/03c_film.ipynb #4da70dbc
 class Recording(NamedTuple):
-    "A video, and what it shows"
+    "A video, and what it shows."
     path: Path                  # the MP4
     returns: tuple[float, ...]  # of each episode
     lengths: tuple[int, ...]    # its steps
@@ -155,7 +155,7 @@ def record_video(
 # %% ../nbs/03c_film.ipynb #9bf8f99b
 @dataclass(frozen=True)
 class Html:
-    "What a notebook shows as HTML"
+    "What a notebook shows as HTML."
     source: str  # the HTML
     label: str   # what is shown where HTML cannot be
 
@@ -167,7 +167,7 @@ class Html:
 
 
 def data_uri(kind: str, content: bytes) -> str:
-    "A whole file as an address, so that a page needs no other file; its kind is `video/mp4` for example"
+    "A whole file as an address, so that a page needs no other file; its kind is `video/mp4` for example."
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 # %% ../nbs/03c_film.ipynb #7d0b3a2b
@@ -220,7 +220,7 @@ def show_video(
 def side_by_side(
     films: Sequence[Html],   # from `show_video`
 ) -> Html:
-    "Videos next to each other; below each other on a narrow screen"
+    "Videos next to each other; below each other on a narrow screen."
     sources = "".join(film.source for film in films)
     labels = "; ".join(film.label for film in films)
     return Html(f'<div style="display:flex;flex-wrap:wrap;gap:12px">{sources}</div>', labels)
@@ -233,7 +233,7 @@ def save_gif(
     fps: float = 10,         # pictures a second
     seconds: float = 5.0,    # how much of the video, from its beginning
 ) -> Path:                   # `gif_path`
-    "A picture that moves, for pages that show no videos; the same video gives the same bytes"
+    "A picture that moves, for pages that show no videos; the same video gives the same bytes."
     from PIL import Image
 
     width = check_count("width", width)

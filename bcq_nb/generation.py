@@ -28,7 +28,7 @@ def draw_noise(
     rand_action_p: float,      # probability of a random action in any other
     rng: np.random.Generator,  # where chance comes from
 ) -> np.ndarray:               # (n,) float: ε of each episode
-    "Toss the coin of each episode"
+    "Toss the coin of each episode."
     is_low_noise = rng.random(n) < low_noise_p
     return np.where(is_low_noise, low_noise_eps, rand_action_p)
 
@@ -77,7 +77,7 @@ def action_ratio(
     eps: float | np.ndarray,      # probability of a random action
     n_actions: int | np.ndarray,  # number of actions, at least 1
 ) -> float | np.ndarray:          # in [0, 1]
-    "p / max p of each action that an ε-greedy policy does not prefer: what BCQ's threshold is compared with"
+    "p / max p of each action that an ε-greedy policy does not prefer: what BCQ's threshold is compared with."
     other = eps / n_actions
     favorite = 1 - eps + eps / n_actions
     return other / favorite
@@ -87,5 +87,5 @@ def noise_for_ratio(
     ratio: float,                 # p / max p, in [0, 1]
     n_actions: int | np.ndarray,  # number of actions, at least 1
 ) -> float | np.ndarray:          # in [0, 1]
-    "The ε at which `action_ratio` is `ratio`: a threshold below allows every action, one above the favorite alone"
+    "The ε at which `action_ratio` is `ratio`: a threshold below allows every action, one above the favorite alone."
     return ratio * n_actions / (1 + ratio * (n_actions - 1))

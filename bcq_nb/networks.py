@@ -20,7 +20,7 @@ __all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
 def mlp(
     sizes: tuple[int, ...],  # features: of the input, of each hidden layer, of the output
 ) -> nn.Sequential:          # (B, sizes[0]) -> (B, sizes[-1])
-    "Linear layers with a ReLU between each two; weights start as PyTorch's do, as in the authors' code"
+    "Linear layers with a ReLU between each two; weights start as PyTorch's do, as in the authors' code."
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
@@ -30,7 +30,7 @@ def mlp(
 def nature_cnn(
     in_channels: int,  # stacked frames
 ) -> nn.Sequential:    # (B, in_channels, H, W) -> (B, features)
-    "The three convolutions of Mnih et al. 2015, flattened; H and W at least 36"
+    "The three convolutions of Mnih et al. 2015, flattened; H and W at least 36."
     return nn.Sequential(                         # sizes for 84 × 84
         nn.Conv2d(in_channels, 32, 8, stride=4),  # (B, 32, 20, 20)
         nn.ReLU(),
@@ -68,7 +68,7 @@ class Encoder(nn.Module):
             self.features = self(torch.zeros(1, *shape)).shape[1]
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) of any type to (B, features)"
+        "(B, *obs_shape) of any type to (B, features)."
         return self.body(obs.to(self.scale.dtype) * self.scale)
 
 # %% ../nbs/04_networks.ipynb #1184b1df
@@ -86,23 +86,23 @@ class QNetwork(nn.Module):
         self.add_heads((self.encoder.features, *hidden, check_count("n_actions", n_actions)))
 
     def add_heads(self, sizes: tuple[int, ...]) -> None:
-        "An MLP of these sizes for the values"
+        "An MLP of these sizes for the values."
         self.q = mlp(sizes)
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) to values (B, n_actions)"
+        "(B, *obs_shape) to values (B, n_actions)."
         return self.q(self.encoder(obs))
 
 # %% ../nbs/04_networks.ipynb #2d6332bf
 class BCQNetwork(QNetwork):
-    "Values, and the logits of an imitation of the behavior policy: two heads that share the encoder and nothing else"
+    "Values, and the logits of an imitation of the behavior policy: two heads that share the encoder and nothing else."
 
     def add_heads(self, sizes: tuple[int, ...]) -> None:
-        "One MLP of these sizes for the values, one for the logits"
+        "One MLP of these sizes for the values, one for the logits."
         super().add_heads(sizes)
         self.imitation = mlp(sizes)
 
     def both(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        "(B, *obs_shape) to values and logits, (B, n_actions) each"
+        "(B, *obs_shape) to values and logits, (B, n_actions) each."
         features = self.encoder(obs)
         return self.q(features), self.imitation(features)

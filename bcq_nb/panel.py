@@ -23,7 +23,7 @@ __all__ = ['ACTION_NAMES', 'MOST_ROWS', 'Q_TINT', 'P_TINT', 'FORBIDDEN_TINT', 'C
 
 # %% ../nbs/03b_panel.ipynb #21b53885
 class View(NamedTuple):
-    "What a policy thinks of one observation, as far as it can say"
+    "What a policy thinks of one observation, as far as it can say."
     q: np.ndarray | None     # (n_actions,) float: the value of each action
     p: np.ndarray | None     # (n_actions,) float: how likely the imitated policy is to take it
     allowed: np.ndarray      # (n_actions,) bool
@@ -35,7 +35,7 @@ def ask(
     obs: np.ndarray,  # (*obs_shape)
     n_actions: int,   # number of actions
 ) -> View:
-    "Ask a policy for its values, its probabilities and the actions that it is allowed"
+    "Ask a policy for its values, its probabilities and the actions that it is allowed."
     def answer(method: str) -> np.ndarray | None:
         if not hasattr(policy, method):
             return None
@@ -59,7 +59,7 @@ ACTION_NAMES = {
 def action_names(
     env: gym.Env,  # one environment
 ) -> list[str]:    # a name for each action
-    "ALE's names, those above, or numbers"
+    "ALE's names, those above, or numbers."
     if hasattr(env.unwrapped, "get_action_meanings"):
         return env.unwrapped.get_action_meanings()
     if env.spec is not None and env.spec.name in ACTION_NAMES:
@@ -71,7 +71,7 @@ MOST_ROWS = 18     # actions that find room: those of the largest Atari games
 
 
 class Layout(NamedTuple):
-    "Where everything is, in pixels from the upper left corner"
+    "Where everything is, in pixels from the upper left corner."
     size: tuple[int, int]      # (width, height) of a frame, both even: H.264 takes no others
     picture: tuple[int, int]   # (width, height) of the picture
     picture_top: int           # y of the picture; its x is 0
@@ -85,7 +85,7 @@ def picture_size(
     width: int,         # of what the environment draws, pixels
     height: int,        # of the same
 ) -> tuple[int, int]:   # (width, height) in the video
-    "About 320 pixels wide where it is tall, 640 where it is wide; enlarged by whole numbers, which stays sharp"
+    "About 320 pixels wide where it is tall, 640 where it is wide; enlarged by whole numbers, which stays sharp."
     scale = (320 if height > width else 640) / width
     if scale >= 1:
         scale = int(scale)
@@ -93,7 +93,7 @@ def picture_size(
 
 
 def even(length: int) -> int:
-    "The next even number of pixels"
+    "The next even number of pixels."
     return length + length % 2
 
 # %% ../nbs/03b_panel.ipynb #b85e83d2
@@ -101,7 +101,7 @@ def plan(
     shape: tuple[int, ...],   # (height, width, 3) of what the environment draws
     n_actions: int,           # number of actions
 ) -> Layout:
-    "A panel to the right of a tall picture, and above a wide one"
+    "A panel to the right of a tall picture, and above a wide one."
     is_tall = shape[0] > shape[1]
     width, height = picture_size(shape[1], shape[0])
     lines = min(n_actions, MOST_ROWS) + 3.4           # title, status, heads of the columns, and a margin
@@ -127,7 +127,7 @@ CHOSEN_TINT = "#FFF0B3"
 
 
 class Column(NamedTuple):
-    "One number for each action, and how it is drawn"
+    "One number for each action, and how it is drawn."
     head: str                # "Q(s,a)" or "G(a|s)"
     x: int                   # where bars begin; numbers stand to the left of it
     values: np.ndarray       # (n_actions,) float: the numbers
@@ -140,13 +140,13 @@ def value_bars(
     q: np.ndarray,    # (n_actions,) float
     gap: float,       # above 0: how much worse than the best an empty bar is
 ) -> np.ndarray:      # (n_actions,) float in [0, 1]
-    "A full bar for the best value, shorter ones for worse values; none where a value is not a number"
+    "A full bar for the best value, shorter ones for worse values; none where a value is not a number."
     worse = q.max() - q
     return np.nan_to_num(1 - worse / gap)
 
 
 def columns_of(view: View, gap: float, layout: Layout) -> list[Column]:
-    "Values and probabilities, as far as the policy can say"
+    "Values and probabilities, as far as the policy can say."
     columns = []
     x_values, x_probabilities = layout.columns
     if view.q is not None:
@@ -158,7 +158,7 @@ def columns_of(view: View, gap: float, layout: Layout) -> list[Column]:
 
 # %% ../nbs/03b_panel.ipynb #d63b8cf6
 class Sheet(NamedTuple):
-    "What is drawn on"
+    "What is drawn on."
     layout: Layout
     pen: ImageDraw
     font: FreeTypeFont | ImageFont
@@ -170,7 +170,7 @@ def write_heads(
     status: str,              # second line
     columns: list[Column],    # from `columns_of`
 ) -> None:
-    "Two lines of text, and what the columns are"
+    "Two lines of text, and what the columns are."
     row, left = sheet.layout.row, sheet.layout.panel_left + 8
     sheet.pen.text((left, 0.7 * row), title, "black", sheet.font, "lm")     # "lm": x is the left end, y the middle
     sheet.pen.text((left, 1.7 * row), status, "black", sheet.font, "lm")
@@ -186,7 +186,7 @@ def draw_action(
     allowed: bool,           # may it be done?
     columns: list[Column],   # from `columns_of`
 ) -> None:
-    "A row: a mark for what is done, the name, struck out where forbidden, and a number with a bar in each column"
+    "A row: a mark for what is done, the name, struck out where forbidden, and a number with a bar in each column."
     layout, pen, font = sheet
     row = layout.row
     y = (3.7 + a) * row                              # the middle of the row
@@ -210,7 +210,7 @@ def draw_action(
 
 # %% ../nbs/03b_panel.ipynb #ab2176f9
 class Panel:
-    "Draws what a policy thinks beside the picture, frame by frame"
+    "Draws what a policy thinks beside the picture, frame by frame."
     def __init__(
         self,
         shape: tuple[int, ...],  # (height, width, 3) of what the environment draws
@@ -232,7 +232,7 @@ class Panel:
         action: int | None,   # what is done now; None when the episode is over
         status: str,          # second line
     ) -> np.ndarray:          # (height, width, 3) uint8, both even
-        "One frame of the video"
+        "One frame of the video."
         from PIL import Image, ImageDraw
 
         is_enlarged = self.layout.picture[0] >= picture.shape[1]

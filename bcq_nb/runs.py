@@ -85,7 +85,7 @@ class Pipeline:
 # %% ../nbs/19a_runs.ipynb #d62ad43b
 @dataclass(frozen=True)
 class Run:
-    "The environment, the seed, and where the results go: OUT/ENV/seedSEED"
+    "The environment, the seed, and where the results go: OUT/ENV/seedSEED."
     env: str                  # a Gymnasium id with discrete actions: CartPole-v1, Acrobot-v1, ALE/Pong-v5
     seed: int = 0             # of everything that is random, from 0
     out: Path = Path("runs")  # where the folders of runs are
@@ -94,7 +94,7 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        "The folder of this environment and seed"
+        "The folder of this environment and seed."
         return self.out / self.env / f"seed{self.seed}"
 
     def existing(self,
@@ -119,7 +119,7 @@ def by_flag(
     settings: dict,    # name -> value, or settings again
     prefix: str = "",  # what stands in front of each name
 ) -> dict[str, Any]:   # "train.bcq.lr" -> 0.0003
-    "Settings within settings, by the names of their flags"
+    "Settings within settings, by the names of their flags."
     flat = {}
     for name, value in settings.items():
         if isinstance(value, dict):
@@ -168,7 +168,7 @@ def write_rows(
     path: Path,        # the file to be
     rows: list[dict],  # at least one; what a row lacks is left empty
 ) -> None:
-    "A table as CSV, atomically"
+    "A table as CSV, atomically."
     names = list(dict.fromkeys(name for row in rows for name in row))   # each once, in the order in which they come
     with atomic_path(path) as beside, open(beside, "w", newline="") as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
@@ -179,7 +179,7 @@ def write_rows(
 def read_rows(
     path: Path,   # a file that `write_rows` wrote
 ) -> list[dict]:  # its rows, numbers as float
-    "Read a table of numbers back"
+    "Read a table of numbers back."
     with open(path, newline="") as file:
         return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
@@ -214,7 +214,7 @@ def episode_row(
     batch: ReplayBuffer,  # where the episode is kept
     slots: np.ndarray,    # (n,) int64, where the batch keeps an episode's transitions, oldest first
 ) -> dict:                # its return, its number of steps, 1 if it is there from its start to its end
-    "What `batch.csv` says of an episode"
+    "What `batch.csv` says of an episode."
     whole = bool(batch.first[slots[0]] and batch.ended[slots[-1]])
     return {"return": batch.reward[slots].sum().item(), "steps": len(slots), "whole": int(whole)}
 

@@ -31,7 +31,7 @@ def check_kind(
     value: Any,  # what was given
     kind: type,  # what it must be one of, exactly
 ) -> None:
-    "Raise `ValueError` where a value is of another class"
+    "Raise `ValueError` where a value is of another class."
     if type(value) is not kind:
         raise ValueError(f"{name} is of type {type(value).__name__}: it must be {kind.__name__}")
 
@@ -59,7 +59,7 @@ def new_network(
     config: Any,                 # with `hidden`, its layers, and `scale_obs`
     seed: int,                   # of the initial weights
 ) -> Net:
-    "A network whose weights the seed decides; PyTorch's global random stream is left as it was"
+    "A network whose weights the seed decides; PyTorch's global random stream is left as it was."
     with torch.random.fork_rng():
         torch.manual_seed(int(stream(seed, "initialization").integers(2**63)))
         return make_network(obs_space, n_actions, config.hidden, config.scale_obs)
@@ -87,17 +87,17 @@ class Exploration:
 
     @classmethod
     def atari(cls, **changes: Any) -> Exploration:
-        "The authors' settings for Atari, with `changes` to any field"
+        "The authors' settings for Atari, with `changes` to any field."
         settings = {"warmup": 20_000, "train_every": 4, "eps_start": 1.0, "eps_end": 0.01, "eps_updates": 250_000}
         return cls(**{**settings, **changes})
 
     @classmethod
     def small(cls, **changes: Any) -> Exploration:
-        "Ours, for a minute of one core: an update every two steps (07a), with `changes` to any field"
+        "Ours, for a minute of one core: an update every two steps (07a), with `changes` to any field."
         return cls(**{"train_every": 2, **changes})
 
     def eps(self, updates: int) -> float:
-        "Probability of a random action after so many updates"
+        "Probability of a random action after so many updates."
         progress = min(1.0, updates / self.eps_updates)
         return self.eps_start + (self.eps_end - self.eps_start) * progress
 
@@ -107,7 +107,7 @@ def check_plan(
     batch_size: int,    # transitions in an update
     plan: Exploration,  # how to explore
 ) -> None:
-    "Raise `ValueError` where training with these settings could not begin, or would learn nothing"
+    "Raise `ValueError` where training with these settings could not begin, or would learn nothing."
     check_kind("exploration", plan, Exploration)
     check_count("steps", steps)
     for name, size in (("warmup", plan.warmup), ("capacity", plan.capacity)):
@@ -125,7 +125,7 @@ def learn(
     updates: int,                      # how many
     rng: np.random.Generator,          # where the choice of transitions comes from
 ) -> list[dict[str, torch.Tensor]]:    # what each update reported
-    "Updates, each on transitions drawn anew"
+    "Updates, each on transitions drawn anew."
     reports = []
     for _ in range(updates):
         batch = buffer.sample(agent.config.batch_size, rng).to(agent.device)
@@ -138,14 +138,14 @@ def count_due(
     new: int,    # of which this many are new
     every: int,  # the period
 ) -> int:
-    "How many multiples of a period the new steps passed"
+    "How many multiples of a period the new steps passed."
     return step // every - (step - new) // every
 
 # %% ../nbs/04b_training.ipynb #a374e16c
 def value_metrics(
     q: torch.Tensor,            # (B,) values of a sampled batch's actions
 ) -> dict[str, torch.Tensor]:   # scalars: mean, smallest and largest
-    "What to record of the values in an update"
+    "What to record of the values in an update."
     q = q.detach()
     smallest, largest = q.aminmax()
     return {"q": q.mean(), "q_min": smallest, "q_max": largest}
@@ -156,7 +156,7 @@ def history_row(
     reports: list[dict[str, torch.Tensor]],  # what each `update` since the last row returned
     evaluation: Evaluation | None = None,    # how the policy does now, where that was measured
 ) -> dict[str, float]:                       # step; means, but the extremes of `…_min` and `…_max`; return, low, high
-    "One row of an agent's `history`"
+    "One row of an agent's `history`."
     row: dict[str, float] = {"step": step}
     names = reports[0].keys() if reports else ()
     for name in names:
@@ -193,7 +193,7 @@ def for_ever(
     reward: float,    # of each step
     discount: float,  # γ in [0, 1]
 ) -> float:
-    "The discounted sum of a reward that never ends: r / (1 - γ); without discount infinite, but for a reward of 0"
+    "The discounted sum of a reward that never ends: r / (1 - γ); without discount infinite, but for a reward of 0."
     if reward == 0:
         return 0.0
     if discount == 1:
@@ -205,7 +205,7 @@ def set_bounds(
     agent: Checkpoint,     # its `bounds` are set
     buffer: ReplayBuffer,  # with the rewards so far
 ) -> None:
-    "Let an agent know what its values can be"
+    "Let an agent know what its values can be."
     agent.bounds = value_bounds(buffer, agent.config.discount, agent.config.clip_reward)
 
 # %% ../nbs/04b_training.ipynb #dda33271
@@ -213,7 +213,7 @@ def watch_bounds(
     agent: Checkpoint,  # with `bounds`, or None where nothing is known
     row: dict,          # the newest row of its history
 ) -> bool:              # values have left the bounds, and it was said
-    "Warn where values are outside of what the rewards allow, by more than a tenth of that range and more than 1"
+    "Warn where values are outside of what the rewards allow, by more than a tenth of that range and more than 1."
     if agent.bounds is None or "q_max" not in row:
         return False
     low, high = agent.bounds
