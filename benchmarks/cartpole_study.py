@@ -23,7 +23,6 @@ is `clip_target=True`, and the 10 % of rule 3, which was 5 % in the first try.
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
@@ -35,8 +34,8 @@ from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.cli import final_seed
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.evaluation import evaluate
-from bcq_nb.files import atomic_path
 from bcq_nb.generation import generate_buffer
+from bcq_nb.runs import read_rows, write_rows
 from bcq_nb.training import Exploration
 
 ENV = "CartPole-v1"
@@ -53,8 +52,7 @@ STUDY_SEEDS = range(10)
 HELD_OUT_SEEDS = range(10, 20)
 
 KEY = ["noise", "threshold", "seed"]
-TABLE = [*KEY, "behavior", "log", "final", "low", "high", "best", "q_before", "q", "q_min", "q_max"]
-CURVE = [*KEY, "step", "return", "low", "high", "q", "q_min", "q_max"]
+CURVE = ["step", "return", "low", "high", "q", "q_min", "q_max"]   # what is kept of each evaluation
 
 
 def settle() -> None:
@@ -87,34 +85,27 @@ def run_cell(
         "final": final.mean, "low": low, "high": high,
         "best": max(point["return"] for point in history), "q_before": history[-2]["q"], "q": history[-1]["q"],
         "q_min": min(point["q_min"] for point in history), "q_max": max(point["q_max"] for point in history)}
-    curve = [{**cell, **{name: point[name] for name in CURVE[len(cell):]}} for point in history]
+    curve = [{**cell, **{name: point[name] for name in CURVE}} for point in history]
     return row, curve
 
 
 def run_log(cache: Path, noise: float, seed: int, thresholds: list[float]) -> list[tuple[dict, list[dict]]]:
     "Write the log of a noise and a seed, and train on it with each threshold"
-    settle()
     policy = behavior_policy(cache, seed)
     behavior = evaluate(policy, ENV, EPISODES, final_seed(seed)).mean
     log = generate_buffer(policy, ENV, STEPS, rand_action_p=noise, seed=seed, progress=False)
     return [run_cell(log, behavior, noise, threshold, seed) for threshold in thresholds]
 
 
-def read(path: Path) -> list[dict]:
-    "The rows that are finished, numbers as float"
-    if not path.is_file():
-        return []
-    with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+def finished(path: Path) -> list[dict]:
+    "The rows that an earlier run has written"
+    return read_rows(path) if path.is_file() else []
 
 
-def write(path: Path, names: list[str], rows: list[dict]) -> None:
+def write(path: Path, rows: list[dict]) -> None:
     "All rows, in one order, whatever the order in which they were finished"
     rows = sorted(rows, key=lambda row: [row[name] for name in (*KEY, "step") if name in row])
-    with atomic_path(path) as beside, open(beside, "w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({name: f"{value:.6g}" for name, value in row.items()} for row in rows)
+    write_rows(path, [{name: f"{value:.6g}" for name, value in row.items()} for row in rows])
 
 
 def main() -> None:
@@ -130,10 +121,10 @@ def main() -> None:
     if args.held_out:
         noise, threshold = args.held_out
         name, seeds, noises, thresholds = "cartpole_held_out", HELD_OUT_SEEDS, (noise,), (0.0, threshold, 1.0)
-    rows, points = read(args.out / f"{name}.csv"), read(args.out / f"{name}_curves.csv")
+    rows, points = finished(args.out / f"{name}.csv"), finished(args.out / f"{name}_curves.csv")
     done = {tuple(row[key] for key in KEY) for row in rows}
 
-    with ProcessPoolExecutor(args.jobs) as pool:
+    with ProcessPoolExecutor(args.jobs, initializer=settle) as pool:
         for behavior in [pool.submit(behavior_policy, args.cache, seed) for seed in seeds]:
             behavior.result()
         jobs = []
@@ -149,8 +140,8 @@ def main() -> None:
                 rows.append(row)
                 print("noise {noise}, threshold {threshold}, seed {seed}: behavior {behavior:.0f}, log {log:.0f}, "
                       "last {final:.0f}".format(**row), file=sys.stderr)
-            write(args.out / f"{name}_curves.csv", CURVE, points)   # first: a row of the table says that both are there
-            write(args.out / f"{name}.csv", TABLE, rows)
+            write(args.out / f"{name}_curves.csv", points)   # first: a row of the table says that both are there
+            write(args.out / f"{name}.csv", rows)
 
 
 if __name__ == "__main__":
