@@ -51,5 +51,5 @@ test-wheel: $(VENV)/dev    ## the built package in an environment of its own, an
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv _build/wheel
-	_build/wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl nbclient ipykernel
+	_build/wheel/bin/pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[data,minari]" nbclient ipykernel
 	$(BIN)/pytest -n 2 --maxschedchunk 1 -m slow tests/test_wheel.py

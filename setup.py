@@ -8,6 +8,9 @@ parser = ConfigParser()
 parser.read("settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("data", "minari", "dev", "docs")}
+extras["dev"] += extras["data"] + extras["minari"]   # who develops tests all of it
+
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], keywords=cfg["keywords"].split(),
     author=cfg["author"], author_email=cfg["author_email"], url=cfg["git_url"], license="Apache-2.0",
@@ -21,9 +24,9 @@ setup(
     ],
     long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=[cfg["lib_path"]],
-    package_data={cfg["lib_path"]: ["py.typed", "results/*.csv"]},
+    package_data={cfg["lib_path"]: ["py.typed", "results/*.csv", "data/*"]},
     include_package_data=False,
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
-    extras_require={"dev": cfg["dev_requirements"].split(), "docs": cfg["docs_requirements"].split()},
+    extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split()},
 )
