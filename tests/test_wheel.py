@@ -31,8 +31,8 @@ def run_alone(folder, *command):
 def test_wheel_holds_the_package_and_nothing_else():
     [wheel] = root.glob("dist/*.whl")
     names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    results = [f"results/{path.name}" for path in root.glob("bcq_nb/results/*")]
-    files = ["__init__.py", "_modidx.py", "py.typed", *results, *(f"{module}.py" for module in modules)]
+    beside = [f"{folder}/{path.name}" for folder in ("results", "data") for path in root.glob(f"bcq_nb/{folder}/*")]
+    files = ["__init__.py", "_modidx.py", "py.typed", *beside, *(f"{module}.py" for module in modules)]
     assert sorted(names) == sorted(f"bcq_nb/{name}" for name in files)
 
 
@@ -41,7 +41,7 @@ def test_import_is_light(module, tmp_path):
     "What draws, films or reads a command line is imported when it is used, and what develops the package never."
     code = f"import bcq_nb.{module}, sys; print(*sys.modules)"
     loaded = set(run_alone(tmp_path, "python", "-c", code).split())
-    heavy = {"matplotlib", "cv2", "imageio", "PIL", "pandas", "tyro"}
+    heavy = {"matplotlib", "cv2", "imageio", "PIL", "pandas", "pyarrow", "minari", "h5py", "tyro"}
     developing = {"nbdev", "fastcore", "execnb", "IPython"}
     assert not loaded & (heavy | developing)
 
