@@ -5,6 +5,7 @@
 # %% ../nbs/00c_files.ipynb #5a495e58
 from __future__ import annotations
 
+import csv
 import json
 import os
 import zipfile
@@ -19,8 +20,8 @@ from gymnasium.spaces import Box
 
 # %% auto #0
 __all__ = ['BLOCK', 'Kind', 'atomic_path', 'save_arrays', 'name_damage', 'read_arrays', 'load_arrays', 'to_blocks',
-           'first_row_of', 'per_block', 'bound_to_json', 'space_to_json', 'space_from_json', 'subclasses',
-           'subclass_named']
+           'first_row_of', 'per_block', 'bound_to_json', 'space_to_json', 'space_from_json', 'write_rows', 'read_rows',
+           'subclasses', 'subclass_named']
 
 # %% ../nbs/00c_files.ipynb #0695eb67
 @contextmanager
@@ -172,6 +173,26 @@ def space_from_json(
     low = np.broadcast_to(np.array(data["low"], dtype), data["shape"])
     high = np.broadcast_to(np.array(data["high"], dtype), data["shape"])
     return Box(low, high, dtype=dtype.type)
+
+# %% ../nbs/00c_files.ipynb #07d363b3
+def write_rows(
+    path: Path,        # the file to be
+    rows: list[dict],  # at least one; what a row lacks is left empty
+) -> None:
+    "A table as CSV, atomically."
+    names = list(dict.fromkeys(name for row in rows for name in row))   # each once, in the order in which they come
+    with atomic_path(path) as beside, open(beside, "w", newline="") as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_rows(
+    path: Path,   # a file that `write_rows` wrote
+) -> list[dict]:  # its rows, numbers as float
+    "Read a table of numbers back."
+    with open(path, newline="") as file:
+        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 # %% ../nbs/00c_files.ipynb #ef443822
 Kind = TypeVar("Kind")

@@ -5,7 +5,6 @@
 # %% ../nbs/19a_runs.ipynb #4b2b537b
 from __future__ import annotations
 
-import csv
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -20,13 +19,13 @@ from .buffers import ReplayBuffer
 from .checks import check_count, check_probability
 from .dqn import DQN, DQNConfig, train_behavioral
 from .environments import default_eps
-from .files import atomic_path
+from .files import atomic_path, write_rows
 from .generation import generate_buffer
 from .training import Exploration
 
 # %% auto #0
-__all__ = ['Behavioral', 'Generate', 'Train', 'Pipeline', 'Run', 'by_flag', 'check_settings', 'write_settings', 'write_rows',
-           'read_rows', 'is_finished', 'write_behavior', 'episode_row', 'write_batch', 'write_bcq']
+__all__ = ['Behavioral', 'Generate', 'Train', 'Pipeline', 'Run', 'by_flag', 'check_settings', 'write_settings', 'is_finished',
+           'write_behavior', 'episode_row', 'write_batch', 'write_bcq']
 
 # %% ../nbs/19a_runs.ipynb #d0474108
 @dataclass(frozen=True)
@@ -97,6 +96,11 @@ class Run:
         "The folder of this environment and seed."
         return self.out / self.env / f"seed{self.seed}"
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        "What all phases have in common, for `config.json`."
+        return {"env": self.env, "atari": asdict(self.atari)}
+
     def existing(self,
         name: str,     # a file in the folder
         command: str,  # the command that makes it
@@ -130,7 +134,7 @@ def by_flag(
 
 # %% ../nbs/19a_runs.ipynb #1341c529
 def check_settings(
-    run: Run,       # whose folder is looked at
+    run: Any,       # a `Run`, or what else has its `folder` and `identity`
     phase: str,     # "behavioral", "generate" or "train"
     settings: Any,  # `Behavioral`, `Generate` or `Train`
 ) -> dict:          # what `config.json` is to hold, with this phase
@@ -142,7 +146,7 @@ def check_settings(
     there = json.loads(path.read_text()) if path.is_file() else {}
     if not there and nearest == run.folder and any(nearest.iterdir()):
         raise ValueError(f"{run.folder} holds files, but no run: choose another --out, or empty it")
-    given = {"env": run.env, "atari": asdict(run.atari), phase: asdict(settings)}
+    given = {**run.identity, phase: asdict(settings)}
     given = json.loads(json.dumps(given))   # as it will be read back: tuples become lists
     before = by_flag(there)
     changes = [f"{name} is {before[name]} there and {value} here" for name, value in by_flag(given).items()
@@ -154,7 +158,7 @@ def check_settings(
 
 
 def write_settings(
-    run: Run,       # whose folder is written to
+    run: Any,       # as above; its folder is written to
     phase: str,     # "behavioral", "generate" or "train"
     settings: Any,  # `Behavioral`, `Generate` or `Train`
 ) -> None:
@@ -163,29 +167,9 @@ def write_settings(
     with atomic_path(run.folder / "config.json") as beside:
         beside.write_text(json.dumps(config, indent=2) + "\n")
 
-# %% ../nbs/19a_runs.ipynb #07d363b3
-def write_rows(
-    path: Path,        # the file to be
-    rows: list[dict],  # at least one; what a row lacks is left empty
-) -> None:
-    "A table as CSV, atomically."
-    names = list(dict.fromkeys(name for row in rows for name in row))   # each once, in the order in which they come
-    with atomic_path(path) as beside, open(beside, "w", newline="") as file:
-        writer = csv.DictWriter(file, names, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_rows(
-    path: Path,   # a file that `write_rows` wrote
-) -> list[dict]:  # its rows, numbers as float
-    "Read a table of numbers back."
-    with open(path, newline="") as file:
-        return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
-
 # %% ../nbs/19a_runs.ipynb #dfee7318
 def is_finished(
-    run: Run,       # whose folder is looked at
+    run: Any,       # a `Run`, or what else has its `folder` and `identity`
     table: str,     # the file that the phase writes last
     phase: str,     # "behavioral", "generate" or "train"
     settings: Any,  # `Behavioral`, `Generate` or `Train`

@@ -31,11 +31,11 @@ import torch
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
-from bcq_nb.cli import final_seed
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.evaluation import evaluate
+from bcq_nb.files import read_rows, write_rows
 from bcq_nb.generation import generate_buffer
-from bcq_nb.runs import read_rows, write_rows
+from bcq_nb.outcome import final_seed
 from bcq_nb.training import Exploration
 
 ENV = "CartPole-v1"

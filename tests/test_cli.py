@@ -12,7 +12,8 @@ import pytest
 from bcq_nb import cli
 from bcq_nb.atari import AtariConfig
 from bcq_nb.bcq import BCQConfig
-from bcq_nb.cli import COMMANDS, DEFAULT_ENV, default_settings, main, parse
+from bcq_nb.cli import COMMANDS, DEFAULT_ENV, Command, default_settings, main, parse
+from bcq_nb.outcome import Video
 from bcq_nb.runs import Behavioral, Generate, Pipeline, Run, Train, check_settings, write_settings
 
 SMALL = ("--behavioral.steps 1200 --behavioral.eval-episodes 1 --generate.steps 500 "
@@ -194,7 +195,7 @@ def test_a_warning_is_one_line(bcq, monkeypatch):
     def warn(run, settings):
         warnings.warn("values of 340 cannot be", stacklevel=2)
 
-    monkeypatch.setitem(cli.COMMANDS, "video", (cli.Video, warn))
+    monkeypatch.setitem(cli.COMMANDS, "video", Command(warn, (Run, Video)))
     assert bcq("video") == (0, "", "bcq: values of 340 cannot be\n")
 
 
@@ -202,7 +203,7 @@ def test_a_mistake_of_ours_shows_its_traceback(bcq, monkeypatch):
     def wrong(run, settings):
         raise KeyError("a mistake")
 
-    monkeypatch.setitem(cli.COMMANDS, "video", (cli.Video, wrong))
+    monkeypatch.setitem(cli.COMMANDS, "video", Command(wrong, (Run, Video)))
     with pytest.raises(KeyError):
         bcq("video")
 
