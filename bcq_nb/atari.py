@@ -15,11 +15,11 @@ import numpy as np
 from ale_py import AtariVectorEnv, roms
 from gymnasium.vector import AutoresetMode
 
-from .checks import check_count, check_probability
+from .checks import check_actions, check_count, check_probability
 
 # %% auto #0
 __all__ = ['AtariConfig', 'is_atari', 'known_games', 'error_for_unknown_game', 'atari_game', 'ale_seeds', 'SeedALE',
-           'make_atari_env', 'ale_settings', 'checked_actions', 'AtariEnvs', 'make_atari_envs']
+           'make_atari_env', 'ale_settings', 'AtariEnvs', 'make_atari_envs']
 
 # %% ../nbs/02_atari.ipynb #ee4c46b8
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ gym.register_envs(ale_py)  # importing ale_py has registered the games; this lin
 def is_atari(
     env_id: str,  # a Gymnasium environment id
 ) -> bool:        # also for games that do not exist (`ALE/…`) and for old names such as `PongNoFrameskip-v4`
-    "Does `env_id` belong to this module?"
+    "Does `env_id` belong to this module? Raises `TypeError` where it is no text."
+    if not isinstance(env_id, str):
+        raise TypeError(f"env_id is {env_id!r}: it must be the name of an environment, such as 'CartPole-v1'. "
+                        "gymnasium.register gives a name to an environment of your own")
     if env_id.startswith("ALE/"):
         return True
     return env_id in gym.registry and str(gym.spec(env_id).entry_point).startswith("ale_py")
@@ -175,20 +178,6 @@ def ale_settings(
         "max_num_frames_per_episode": 2**30,  # never: the limit in agent steps is kept outside
     }
 
-
-def checked_actions(
-    actions: np.ndarray,  # (n_envs,) integers in [0, n_actions)
-    n_envs: int,          # how many games
-    n_actions: int,       # how many actions each game has
-) -> np.ndarray:          # (n_envs,) int64
-    "The same actions. Raises `ValueError` for a wrong number of them, for fractions and for actions that do not exist."
-    given = np.asarray(actions)
-    is_integer = given.dtype.kind in "iu"
-    if given.shape != (n_envs,) or not is_integer or given.min() < 0 or given.max() >= n_actions:
-        raise ValueError(f"actions are {given.tolist()} ({given.dtype}): "
-                         f"they must be {n_envs} integer(s) from 0 to {n_actions - 1}")
-    return given.astype(np.int64)
-
 # %% ../nbs/02_atari.ipynb #ebc3f6d3
 class AtariEnvs(AtariVectorEnv):
     """Several games of one kind in C++, each started again within the step that ends it.
@@ -222,7 +211,7 @@ class AtariEnvs(AtariVectorEnv):
 
     def step(self, actions: np.ndarray):
         "One action for each game, (n_envs,) integers. Raises `ValueError` for anything else."
-        actions = checked_actions(actions, self.num_envs, self.n_actions)
+        actions = check_actions(actions, self.num_envs, self.n_actions)
         obs, reward, terminated, _, info = super().step(actions)
         self.episode_steps += 1
         truncated = self.episode_steps >= self.config.max_episode_steps

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 # %% auto #0
-__all__ = ['refuses', 'is_number', 'check_count', 'check_probability', 'check_above_zero', 'check_array']
+__all__ = ['refuses', 'is_number', 'check_count', 'check_probability', 'check_above_zero', 'check_array', 'check_actions']
 
 # %% ../nbs/00b_checks.ipynb #34aa47ae
 @contextmanager
@@ -94,3 +94,22 @@ def check_array(
         raise ValueError(f"{name} holds NaN, infinity or a number too large for {np.dtype(dtype)}, "
                          "which would spoil every weight that it touches")
     return np.array(array, dtype, order="C")
+
+# %% ../nbs/00b_checks.ipynb #7311241f
+def check_actions(
+    actions: npt.ArrayLike,           # (n,) integers in [0, n_actions), one for each environment
+    n: int,                           # how many environments
+    n_actions: int,                   # how many actions each has
+    mask: np.ndarray | None = None,   # (n, n_actions) bool: actions that exist now; None: all do
+) -> np.ndarray:                      # (n,) int64
+    "The same actions. Raises `ValueError` for a wrong number of them, for fractions and for actions that do not exist."
+    given = np.asarray(actions)
+    is_integer = given.dtype.kind in "iu"
+    if given.shape != (n,) or not is_integer or given.min() < 0 or given.max() >= n_actions:
+        raise ValueError(f"actions are {given.tolist()} ({given.dtype}): "
+                         f"they must be {n} integer(s) from 0 to {n_actions - 1}")
+    if mask is not None and not mask[np.arange(n), given].all():
+        i = int(np.flatnonzero(~mask[np.arange(n), given])[0])
+        raise ValueError(f"action {given[i]} of environment {i} does not exist now, by its mask "
+                         f"{mask[i].astype(int).tolist()}: a policy that takes `mask` is told which actions do")
+    return given.astype(np.int64)

@@ -15,12 +15,13 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
-from .atari import AtariConfig, checked_actions, is_atari, make_atari_env, make_atari_envs
-from .checks import check_count
+from .atari import AtariConfig, is_atari, make_atari_env, make_atari_envs
+from .checks import check_actions, check_count
+from .masks import mask_of, random_actions, read_masks, takes_mask
 
 # %% auto #0
-__all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'plain_errors', 'make_envs', 'make_env', 'Step',
-           'step_envs', 'explore', 'default_eps', 'policy_of', 'check_fits']
+__all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'plain_errors', 'make_envs', 'make_env', 'reset_envs',
+           'Step', 'step_envs', 'explore', 'default_eps', 'policy_of', 'check_fits']
 
 # %% ../nbs/03_environments.ipynb #06ecfc0e
 def stream(
@@ -76,7 +77,7 @@ def check_spaces(
 def plain_errors(
     env_id: str,      # the environment that is made or drawn inside
 ) -> Iterator[None]:
-    "A `ValueError` with close names for an unknown environment, an `ImportError` for a missing package."
+    "A `ValueError` for an unknown environment or one that lacks an argument, an `ImportError` for a missing package."
     try:
         yield
     except gym.error.DependencyNotInstalled as error:
@@ -86,6 +87,11 @@ def plain_errors(
             raise
         close = difflib.get_close_matches(env_id, gym.registry, n=3) or ["CartPole-v1", "ALE/Pong-v5"]
         raise ValueError(f"there is no environment {env_id!r}: did you mean {' or '.join(close)}?") from error
+    except TypeError as error:
+        if "environment creator" not in str(error):     # Gymnasium's words: the constructor refused its arguments
+            raise
+        raise ValueError(f"{env_id} cannot be made: {error}. Arguments of your own are given with its name: "
+                         "gymnasium.register(..., kwargs={...})") from error
 
 # %% ../nbs/03_environments.ipynb #c27ec893
 def make_envs(
@@ -124,7 +130,8 @@ def make_env(
     with plain_errors(env_id):
         try:
             env = gym.make(env_id, render_mode="rgb_array")
-        except TypeError as error:       # its constructor takes no `render_mode`
+        except TypeError as error:       # its constructor takes no `render_mode`, …
+            gym.make(env_id).close()     # … unless it cannot be made without one either: then that is the error
             raise no_picture from error
     if "rgb_array" not in env.metadata.get("render_modes", ()):
         raise no_picture
@@ -132,40 +139,63 @@ def make_env(
     env.reset(seed=seeds[0])
     return env
 
+# %% ../nbs/03_environments.ipynb #72ef6ce9
+def reset_envs(
+    envs: VectorEnv,                        # from `make_envs`
+) -> tuple[np.ndarray, np.ndarray | None]:  # (n_envs, *obs_shape), and the masks of these observations as in `mask_of`
+    "Start all environments. Raises what `mask_of` raises."
+    obs, info = envs.reset()
+    return obs, mask_of(info, envs.num_envs, int(spaces_of(envs)[1].n))
+
 # %% ../nbs/03_environments.ipynb #4317dee7
 class Step(NamedTuple):
     "What one step of every environment gave."
-    next_obs: np.ndarray    # (n_envs, *obs_shape): what followed, an episode's real last observation at its end
-    reward: np.ndarray      # (n_envs,) float: the real reward
-    terminated: np.ndarray  # (n_envs,) bool: ended by failure or success
-    truncated: np.ndarray   # (n_envs,) bool: cut by a time limit
-    obs: np.ndarray         # (n_envs, *obs_shape): what to act on now, a new episode's first where one ended
+    next_obs: np.ndarray          # (n_envs, *obs_shape): what followed, an episode's real last observation at its end
+    reward: np.ndarray            # (n_envs,) float: the real reward
+    terminated: np.ndarray        # (n_envs,) bool: ended by failure or success
+    truncated: np.ndarray         # (n_envs,) bool: cut by a time limit
+    obs: np.ndarray               # (n_envs, *obs_shape): what to act on now, a new episode's first where one ended
+    mask: np.ndarray | None       # (n_envs, n_actions) bool: actions that exist in `obs`; None: all do
+    next_mask: np.ndarray | None  # the same in `next_obs`
 
 
 def step_envs(
-    envs: VectorEnv,      # from `make_envs`
-    action: np.ndarray,   # (n_envs,) int
+    envs: VectorEnv,                  # from `make_envs`
+    action: np.ndarray,               # (n_envs,) int
+    mask: np.ndarray | None = None,   # actions that exist: from `reset_envs`, or `mask` of the step before
 ) -> Step:
-    "One step, with `next_obs` never the next episode's. Raises `ValueError` for actions that do not exist."
-    n_actions = int(spaces_of(envs)[1].n)
-    obs, reward, terminated, truncated, info = envs.step(checked_actions(action, envs.num_envs, n_actions))
+    """One step, with `next_obs` never the next episode's.
+
+    Raises `ValueError` for actions that do not exist, and when a mask comes with some observations only.
+    """
+    n_envs, n_actions = envs.num_envs, int(spaces_of(envs)[1].n)
+    obs, reward, terminated, truncated, info = envs.step(check_actions(action, n_envs, n_actions, mask))
+    new_mask = mask_of(info, n_envs, n_actions)
+    if (new_mask is None) != (mask is None):
+        missing, there = ("before", "after") if mask is None else ("after", "before")
+        raise ValueError(f"info['action_mask'] is missing {missing} this step and there {there} it: it comes with "
+                         "every observation or with none, and step_envs is given the one before as `mask`")
+    next_obs, next_mask = obs, new_mask
     ended = terminated | truncated
-    next_obs = obs
     if ended.any():
         next_obs = obs.copy()
         next_obs[ended] = np.stack(info["final_obs"][ended])   # (how many ended, *obs_shape)
-    return Step(next_obs, reward, terminated, truncated, obs)
+        if new_mask is not None:
+            last_masks = read_masks(info["final_info"], truncated & ~terminated, n_actions)
+            next_mask = np.where(ended[:, None], last_masks, new_mask)
+    return Step(next_obs, reward, terminated, truncated, obs, new_mask, next_mask)
 
 # %% ../nbs/03_environments.ipynb #7dd8a396
 def explore(
-    action: np.ndarray,        # (n,) int: what the policy would do
-    eps: float | np.ndarray,   # probability in [0, 1] of a uniformly random action instead, one for all or one for each
-    n_actions: int,            # number of actions
-    rng: np.random.Generator,  # where chance comes from
-) -> np.ndarray:               # (n,) int
+    action: np.ndarray,               # (n,) int: what the policy would do
+    eps: float | np.ndarray,          # probability in [0, 1] of a random action instead, one for all or one for each
+    n_actions: int,                   # number of actions
+    rng: np.random.Generator,         # where chance comes from
+    mask: np.ndarray | None = None,   # (n, n_actions) bool: actions that exist; None: all do
+) -> np.ndarray:                      # (n,) int
     "ε-greedy actions."
     is_random = rng.random(len(action)) < eps
-    random_action = rng.integers(n_actions, size=len(action))
+    random_action = random_actions(len(action), n_actions, rng, mask)
     return np.where(is_random, random_action, action)
 
 
@@ -176,18 +206,32 @@ def default_eps(
     return 0.001 if is_atari(env_id) else 0.0
 
 # %% ../nbs/03_environments.ipynb #c10b6e7f
-Policy = Callable[[np.ndarray], np.ndarray]    # (n, *obs_shape) observations -> (n,) actions
+# (n, *obs_shape) observations and (n, n_actions) bool masks, or None -> (n,) actions
+Policy = Callable[[np.ndarray, np.ndarray | None], np.ndarray]
 
 
 def policy_of(
-    policy: Any,     # an object with a method `act`, or a function
-) -> Policy:         # (n, *obs_shape) observations -> (n,) actions
+    policy: Any,     # an object with a method `act`, or a function: of obs, or of obs and mask
+) -> Policy:         # `act(obs, mask)`; raises `ValueError` where the answer is not one integer for each observation
     "The function that acts: the method `act`, or the function itself. Raises `TypeError` for what is neither."
     act = getattr(policy, "act", policy)
     if not callable(act):
         raise TypeError(f"{policy!r} is no policy: "
                         "a function of a stack of observations, or an object with a method `act`, is one")
-    return act
+    with_mask = takes_mask(act)
+
+    def answer(obs: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        given = act(obs, mask=mask) if with_mask else act(obs)
+        try:
+            actions = np.asarray(given)
+        except ValueError:                 # parts that do not fit together, such as a pair of actions and a state
+            actions = np.empty(0)
+        if actions.shape != (len(obs),) or actions.dtype.kind not in "iu":
+            raise ValueError(f"the policy answers {given!r}: a stack of {len(obs)} observations has "
+                             f"{len(obs)} integer(s) as answer, in an array of shape ({len(obs)},)")
+        return actions
+
+    return answer
 
 
 def check_fits(

@@ -13,7 +13,7 @@ import numpy as np
 
 from .atari import AtariConfig
 from .checks import check_count, check_probability
-from .environments import check_fits, explore, make_envs, policy_of, spaces_of, step_envs, stream
+from .environments import check_fits, explore, make_envs, policy_of, reset_envs, spaces_of, step_envs, stream
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,12 +79,12 @@ def evaluate(
         n_actions = int(spaces_of(envs)[1].n)
         total = np.zeros(n_envs)              # of the episodes that are being played
         length = np.zeros(n_envs, int)
-        obs, _ = envs.reset()
+        obs, mask = reset_envs(envs)
         while any(len(finished[i]) < share[i] for i in range(n_envs)):
-            action = act(obs)
+            action = act(obs, mask)
             if eps > 0:
-                action = explore(action, eps, n_actions, rng)
-            step = step_envs(envs, action)
+                action = explore(action, eps, n_actions, rng, mask)
+            step = step_envs(envs, action, mask)
             total += step.reward
             length += 1
             ended = step.terminated | step.truncated
@@ -92,7 +92,7 @@ def evaluate(
                 finished[i].append((float(total[i]), int(length[i])))
                 total[i] = 0
                 length[i] = 0
-            obs = step.obs
+            obs, mask = step.obs, step.mask
 
     counted = []
     for k in range(share.max()):        # round by round

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import gymnasium as gym
 import numpy as np
 
-from .atari import AtariConfig, checked_actions
-from .checks import check_above_zero, check_count, check_probability
+from .atari import AtariConfig
+from .checks import check_above_zero, check_actions, check_count, check_probability
 from .environments import check_fits, explore, make_env, plain_errors, policy_of, spaces_of, stream
 from .files import atomic_path
 from .panel import Panel, action_names, ask
@@ -87,10 +87,10 @@ def film_episode(
     act = policy_of(policy)
     total, length, over = 0.0, 0, ""
     while not over:
-        actions = act(obs[None])                                    # a stack of one
+        actions = act(obs[None], None)                              # a stack of one
         if eps > 0:
             actions = explore(actions, eps, n_actions, rng)
-        action = int(checked_actions(actions, 1, n_actions)[0])
+        action = int(check_actions(actions, 1, n_actions)[0])
         status = f"step {length}   return {total:g}"
         yield Shot(panel.draw(picture_of(env), ask(policy, obs, n_actions), action, status), total, length, over)
         obs, reward, terminated, truncated, _ = env.step(action)

@@ -14,7 +14,17 @@ from tqdm.auto import trange
 from .atari import AtariConfig
 from .buffers import ReplayBuffer
 from .checks import check_count, check_probability
-from .environments import check_fits, default_eps, explore, make_envs, policy_of, spaces_of, step_envs, stream
+from bcq_nb.environments import (
+    check_fits,
+    default_eps,
+    explore,
+    make_envs,
+    policy_of,
+    reset_envs,
+    spaces_of,
+    step_envs,
+    stream,
+)
 from .frames import make_buffer
 
 # %% auto #0
@@ -60,13 +70,13 @@ def generate_buffer(
         obs_space, actions = spaces_of(envs)
         n_actions = int(actions.n)
         buffer = make_buffer(steps, obs_space, n_actions, n_envs)
-        obs, _ = envs.reset()
+        obs, mask = reset_envs(envs)
         eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
         for _ in trange(buffer.ring.n_rows, desc="generate", disable=not progress):
-            action = explore(act(obs), eps, n_actions, rng)
-            step = step_envs(envs, action)
+            action = explore(act(obs, mask), eps, n_actions, rng, mask)
+            step = step_envs(envs, action, mask)
             buffer.add(obs, action, step.reward, step.next_obs, step.terminated, step.truncated)
-            obs = step.obs
+            obs, mask = step.obs, step.mask
             ended = step.terminated | step.truncated
             new_eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
             eps = np.where(ended, new_eps, eps)

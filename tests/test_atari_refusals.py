@@ -6,7 +6,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from bcq_nb.atari import AtariConfig, ale_seeds, atari_game, checked_actions, is_atari, make_atari_env, make_atari_envs
+from bcq_nb.atari import AtariConfig, ale_seeds, atari_game, is_atari, make_atari_env, make_atari_envs
+from bcq_nb.checks import check_actions
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [
@@ -91,7 +92,7 @@ def test_number_of_games(n_envs):
 ])
 def test_actions(actions):
     with pytest.raises(ValueError, match=r"must be 3 integer\(s\) from 0 to 3"):
-        checked_actions(actions, n_envs=3, n_actions=4)
+        check_actions(actions, n=3, n_actions=4)
 
 
 def test_a_step_that_ale_would_wait_on_for_ever():
