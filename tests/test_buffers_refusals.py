@@ -60,6 +60,26 @@ def test_arrays(value, words):
         check_array("reward", value, (2,), np.float32)
 
 
+@pytest.mark.parametrize("value", [2**24 + 1, -(2**24) - 1, 1_700_000_060, 2**53 + 1, 2**63 - 1, -(2**63)])
+def test_integers_that_float32_cannot_hold(value):
+    with pytest.raises(ValueError, match=f"reward holds the integer {value}, which float32 cannot hold exactly"):
+        check_array("reward", [0, value], (2,), np.float32)
+    assert check_array("action", [0, value], (2,), np.int64).tolist() == [0, value]
+
+
+def test_integers_that_float32_holds():
+    exact = [0, 1, -1, 2**24, -(2**24), 2**24 + 2, 1_700_000_000, 2**52]
+    for dtype in (np.int64, np.uint64):
+        values = np.array([value for value in exact if dtype is np.int64 or value >= 0], dtype)
+        assert check_array("reward", values, values.shape, np.float32).tolist() == values.tolist()
+    with pytest.raises(ValueError, match="cannot hold exactly"):
+        check_array("reward", np.array([2**64 - 1], np.uint64), (1,), np.float32)
+
+
+def test_fractions_may_lose_their_last_digits():
+    assert check_array("reward", [0.1, 1e20 / 3], (2,), np.float32).tolist() == np.float32([0.1, 1e20 / 3]).tolist()
+
+
 def test_refuses_is_strict():
     with pytest.raises(AssertionError, match="nothing was refused"):
         with refuses(ValueError, "bad"):
