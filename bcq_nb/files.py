@@ -116,7 +116,8 @@ def load_arrays(
         meta = json.loads(archive.read("meta.json"))
         if meta["kind"] != kind:
             raise ValueError(f"it holds a {meta['kind']}")
-    return meta, read_arrays(path, kind, meta["arrays"])
+        names = meta["arrays"]
+    return meta, read_arrays(path, kind, names)
 
 # %% ../nbs/00c_files.ipynb #420906f1
 BLOCK = 1024   # rows written and read at once, 7 MB of Atari frames

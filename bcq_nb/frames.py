@@ -13,7 +13,7 @@ from .buffers import ReplayBuffer
 from .slots import Ring, stored_dtype, zeros
 
 # %% auto #0
-__all__ = ['window_slots', 'Spares', 'check_stacks', 'Frames', 'FrameBuffer', 'make_buffer']
+__all__ = ['NEVER', 'window_slots', 'Spares', 'check_stacks', 'Frames', 'FrameBuffer', 'make_buffer']
 
 # %% ../nbs/02a_frames.ipynb #ced0516e
 def window_slots(
@@ -78,6 +78,9 @@ def check_stacks(
     return begins
 
 # %% ../nbs/02a_frames.ipynb #c5fb47f7
+NEVER = 2**31 - 1   # `shown` of a row that cannot be shown: more frames before it than any buffer holds
+
+
 class Frames:
     """Observations that are stacks of frames, (stack, H, W), each frame kept once.
 
@@ -92,7 +95,7 @@ class Frames:
         self.dtype = stored_dtype(obs_space)
         self.stack, *frame = obs_space.shape
         self.frames = zeros((ring.capacity + 1, *frame), self.dtype)   # the last one is never written: the zeros
-        self.shown = np.zeros(ring.capacity, np.uint8)     # frames before its own that the stack of each step shows
+        self.shown = np.zeros(ring.capacity, np.int32)     # frames before its own that the stack of each step shows
         self.after = np.full(ring.capacity, -1, np.int64)  # index in `spares` of the frame after; -1: next slot
         self.spares = Spares(tuple(frame), self.dtype)
 
@@ -134,11 +137,16 @@ class Frames:
         older_rows = self.ring.age(slots) // self.ring.n_envs
         return self.shown[slots] <= older_rows
 
+    def lead(self, slots: np.ndarray) -> np.ndarray:
+        "(B,) int: how many rows before these steps hold a frame that they show."
+        return self.shown[slots].astype(np.int64)
+
     def state(self, slots: np.ndarray) -> dict[str, np.ndarray]:
-        "What a file keeps of these slots: the frames, and the spare ones of those that have one."
+        "What a file or a copy keeps of these slots: the frames, and the spare ones of those that have one."
         after = self.after[slots]
         spared = after >= 0
-        return {"frames": self.frames.numpy()[slots], "shown": self.shown[slots],
+        shown = np.where(self.is_complete(slots), self.shown[slots], np.int32(NEVER))
+        return {"frames": self.frames.numpy()[slots], "shown": shown,
                 "spared": spared, "after": self.spares.frames.numpy()[after[spared]]}
 
     def restore(self, slots: np.ndarray, state: dict[str, np.ndarray], skip: int) -> None:
@@ -158,13 +166,19 @@ class FrameBuffer(ReplayBuffer):
     of another shape, for a capacity below one stack, and when stacks are added that do not continue each other.
     """
     store: Frames
+    rows_at_once = 1   # of `from_arrays`: each stack is compared with the one before it
+
+    @staticmethod
+    def least_capacity(obs_space: Box) -> int:
+        "One stack."
+        return obs_space.shape[0]
 
     def make_store(self) -> Frames:
         "Each frame once."
         shape = self.obs_space.shape
         if len(shape) != 3:
             raise ValueError(f"observations have shape {shape}: a FrameBuffer takes (stack, H, W)")
-        if self.ring.n_rows < shape[0]:
+        if self.ring.n_rows < self.least_capacity(self.obs_space):
             raise ValueError(f"a capacity of {self.ring.n_rows} steps is less than one stack of {shape[0]} frames")
         return Frames(self.ring, self.obs_space)
 
@@ -174,8 +188,10 @@ def make_buffer(
     obs_space: Box,   # observations of one environment
     n_actions: int,   # number of discrete actions
     n_envs: int = 1,  # environments that write at once
+    masks: bool = False,  # whether each step says which actions exist
+    probs: bool = False,  # whether each step says how likely its action was under the behavior policy
 ) -> ReplayBuffer:    # a `FrameBuffer` for (stack, H, W), else a plain one
     "A buffer for these observations. Raises `ValueError` as its class does."
-    if isinstance(obs_space, Box) and len(obs_space.shape) == 3:
-        return FrameBuffer(capacity, obs_space, n_actions, n_envs)
-    return ReplayBuffer(capacity, obs_space, n_actions, n_envs)
+    is_stack = isinstance(obs_space, Box) and len(obs_space.shape) == 3
+    kind = FrameBuffer if is_stack else ReplayBuffer
+    return kind(capacity, obs_space, n_actions, n_envs, masks, probs)

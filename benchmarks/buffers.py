@@ -90,7 +90,7 @@ def frames(steps=8000, batch_size=32):
     rng = np.random.default_rng(0)
     fill_with_pong(buffer, memory, steps)
     first_slots = np.arange(200)
-    check = zip(buffer.transitions(first_slots), collate(memory, first_slots), strict=True)
+    check = zip(buffer.transitions(first_slots)[:5], collate(memory, first_slots)[:5], strict=True)
     assert all(torch.equal(a, b) for a, b in check)
 
     def bare_gather():
@@ -123,7 +123,7 @@ def vectors(steps=100_000, batch_size=64):
     for _ in range(buffer.ring.n_rows):
         action = rng.integers(2, size=8)
         buffer.add(rng.normal(size=(8, 4)), action, np.ones(8), rng.normal(size=(8, 4)), no, no)
-    columns = [column.numpy() for column in buffer.transitions(np.arange(steps))]
+    columns = [column.numpy() for column in buffer.transitions(np.arange(steps))[:5]]
     memory = list(zip(*columns, strict=True))
 
     def bare_gather():

@@ -176,10 +176,10 @@ def test_stacks_that_do_not_go_on(obs, next_obs, words):
     buffer = FrameBuffer(20, PIXELS, n_actions=2)
     buffer.add(stack(0, 0, 0, 11), [0], [0], stack(0, 0, 11, 12), [False], [False])
     buffer.add(stack(0, 0, 11, 12), [0], [0], stack(0, 11, 12, 13), [False], [False])
-    before = [column.clone() for column in buffer.transitions(buffer.slots())]
+    before = [column.clone() for column in buffer.transitions(buffer.slots())[:5]]
     with pytest.raises(ValueError, match=words):
         buffer.add(obs, [0], [0], next_obs, [False], [True])
-    after = buffer.transitions(buffer.slots())
+    after = buffer.transitions(buffer.slots())[:5]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
