@@ -17,7 +17,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 
 from .atari import AtariConfig, is_atari, make_atari_env, make_atari_envs
 from .checks import check_actions, check_count
-from .masks import mask_of, random_actions, read_masks, takes_mask
+from .masks import mask_after, mask_of, random_actions, read_masks, takes_mask
 
 # %% auto #0
 __all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'plain_errors', 'make_envs', 'make_env', 'reset_envs',
@@ -170,11 +170,7 @@ def step_envs(
     """
     n_envs, n_actions = envs.num_envs, int(spaces_of(envs)[1].n)
     obs, reward, terminated, truncated, info = envs.step(check_actions(action, n_envs, n_actions, mask))
-    new_mask = mask_of(info, n_envs, n_actions)
-    if (new_mask is None) != (mask is None):
-        missing, there = ("before", "after") if mask is None else ("after", "before")
-        raise ValueError(f"info['action_mask'] is missing {missing} this step and there {there} it: it comes with "
-                         "every observation or with none, and step_envs is given the one before as `mask`")
+    new_mask = mask_after(mask, info, n_envs, n_actions)
     next_obs, next_mask = obs, new_mask
     ended = terminated | truncated
     if ended.any():

@@ -181,7 +181,15 @@ def plot_returns(
     xlabel: str = "updates",                 # what `step` counts
     ax: Axes | None = None,                  # a new figure by default
 ) -> Axes:
-    "Mean return against training, with the interval of each evaluation; colors are those of `color_of`."
+    """Mean return against training, with the interval of each evaluation; colors are those of `color_of`.
+
+    Raises `ValueError` where a history has no returns, as after a training that was not told an environment.
+    """
+    for name, rows in histories.items():
+        if not rows or any("return" not in row for row in rows):
+            missing = "no returns" if rows else "no rows"
+            raise ValueError(f"the history of {name!r} has {missing}: train_offline measures returns where it is "
+                             "given eval_env, the id of an environment")
     import matplotlib.pyplot as plt  # here and not above: importing the package stays light
 
     if ax is None:

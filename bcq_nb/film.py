@@ -9,10 +9,10 @@ import base64
 import html
 import io
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -21,34 +21,13 @@ from .atari import AtariConfig
 from .checks import check_above_zero, check_actions, check_count, check_probability
 from .environments import check_fits, explore, make_env, plain_errors, policy_of, spaces_of, stream
 from .files import atomic_path
+from .masks import mask_after, mask_of
 from .panel import Panel, action_names, ask
-
-if TYPE_CHECKING:
-    from PIL import Image
+from .video import as_picture, read_frames, video_writer
 
 # %% auto #0
-__all__ = ['video_writer', 'Shot', 'picture_of', 'reason', 'film_episode', 'Recording', 'record_video', 'Html', 'data_uri',
-           'read_frames', 'show_video', 'side_by_side', 'save_gif']
-
-# %% ../nbs/03c_film.ipynb #9bba2a23
-@contextmanager
-def video_writer(
-    path: Path,        # the file to be, `.mp4`
-    fps: float,        # frames a second
-) -> Iterator[Any]:    # has `append_data(frame)`; frames are (height, width, 3) uint8 of even sizes
-    "A video that every browser plays, written whole or not at all; the same frames give the same bytes."
-    import imageio.v2 as imageio  # here and not above: importing the package stays light
-
-    quality = ["-crf", "28"]
-    plays_at_once = ["-movflags", "+faststart"]
-    same_bytes = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1"]
-    with atomic_path(path) as beside:
-        writer = imageio.get_writer(
-            beside, format="FFMPEG", fps=fps, codec="libx264", quality=None, pixelformat="yuv420p",
-            macro_block_size=2, ffmpeg_params=[*quality, *plays_at_once, *same_bytes],
-        )
-        with closing(writer):      # its own `with` leaves ffmpeg running when an error passes
-            yield writer
+__all__ = ['Shot', 'as_row', 'reason', 'film_episode', 'Recording', 'record_video', 'Html', 'data_uri', 'show_video',
+           'side_by_side', 'save_gif']
 
 # %% ../nbs/03c_film.ipynb #44c7fe19
 class Shot(NamedTuple):
@@ -59,9 +38,9 @@ class Shot(NamedTuple):
     over: str            # why the episode ended; empty while it goes on
 
 
-def picture_of(env: gym.Env) -> np.ndarray:
-    "What the environment shows now, (height, width, 3) uint8."
-    return cast(np.ndarray, env.render())
+def as_row(info: dict[str, Any]) -> dict[str, list]:
+    "What one environment tells, as a vector environment of one would tell it: masks are read in one way only."
+    return {name: [value] for name, value in info.items()}
 
 
 def reason(terminated: bool, truncated: bool, cut: bool) -> str:
@@ -76,29 +55,37 @@ def reason(terminated: bool, truncated: bool, cut: bool) -> str:
 def film_episode(
     policy: Any,               # as in `evaluate`
     env: gym.Env,              # from `make_env`, just reset
-    obs: np.ndarray,           # (*obs_shape): what the reset gave
+    obs: Any,                  # (*obs_shape): what the reset gave
+    info: dict[str, Any],      # what it gave besides
     panel: Panel,              # what draws the frames
     max_steps: int,            # after which the film is cut
     eps: float,                # probability of a random action
     rng: np.random.Generator,  # where chance comes from
 ) -> Iterator[Shot]:           # one before each step, and one of the last observation
-    "Play an episode and draw it."
-    n_actions = int(spaces_of(env)[1].n)
+    "Play an episode and draw it. Raises what `evaluate` raises, and `ValueError` where `render()` gives no picture."
+    obs_space, actions = spaces_of(env)
+    n_actions = int(actions.n)
     act = policy_of(policy)
+    mask = mask_of(as_row(info), 1, n_actions)
     total, length, over = 0.0, 0, ""
-    while not over:
-        actions = act(obs[None], None)                              # a stack of one
-        if eps > 0:
-            actions = explore(actions, eps, n_actions, rng)
-        action = int(check_actions(actions, 1, n_actions)[0])
-        status = f"step {length}   return {total:g}"
-        yield Shot(panel.draw(picture_of(env), ask(policy, obs, n_actions), action, status), total, length, over)
-        obs, reward, terminated, truncated, _ = env.step(action)
+    while True:
+        obs = np.asarray(obs, obs_space.dtype)                      # some environments give lists
+        action = None
+        if not over:
+            answer = act(obs[None], mask)                           # a stack of one
+            if eps > 0:
+                answer = explore(answer, eps, n_actions, rng, mask)
+            action = int(check_actions(answer, 1, n_actions, mask)[0])
+        status = f"step {length}   return {total:g}   {over}".rstrip()
+        view = ask(policy, obs, n_actions, mask)
+        yield Shot(panel.draw(as_picture(env.render()), view, action, status), total, length, over)
+        if action is None:
+            break
+        obs, reward, terminated, truncated, info = env.step(action)
         total += float(reward)
         length += 1
         over = reason(terminated, truncated, length >= max_steps)
-    status = f"step {length}   return {total:g}   {over}"
-    yield Shot(panel.draw(picture_of(env), ask(policy, obs, n_actions), None, status), total, length, over)
+        mask = None if terminated else mask_after(mask, as_row(info), 1, n_actions)   # after a failure nothing follows
 
 # %% ../nbs/03c_film.ipynb #4da70dbc
 class Recording(NamedTuple):
@@ -118,7 +105,7 @@ def record_video(
     max_steps: int = 1_000,            # steps in all, after which the film is cut
     eps: float = 0.0,                  # probability of a random action
     atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
-    fps: float | None = None,          # steps shown in a second; real time by default
+    fps: float | None = None,          # steps shown in a second; by default real time, or 30 where it is not known
     name: str | None = None,           # of the policy, in Latin letters; that of its class or function by default
 ) -> Recording:
     "Film a policy with what it thinks beside it. Raises what `evaluate` raises; the file is whole or not there."
@@ -134,12 +121,12 @@ def record_video(
     ends: list[Shot] = []                                        # the last shot of each episode
     with closing(make_env(env_id, seed, atari)) as env, plain_errors(env_id):
         check_fits(policy, env)
-        fps = fps or env.metadata.get("render_fps", 30)
-        obs, _ = env.reset()
-        panel = Panel(picture_of(env).shape, action_names(env), f"{name}, {env_id}, seed {seed}")
+        fps = check_above_zero("fps", fps or env.metadata.get("render_fps") or 30)
+        obs, info = env.reset()
+        panel = Panel(as_picture(env.render()).shape, action_names(env), f"{name}, {env_id}, seed {seed}")
         with video_writer(path, fps) as video:
             while True:
-                for shot in film_episode(policy, env, obs, panel, steps_left, eps, rng):
+                for shot in film_episode(policy, env, obs, info, panel, steps_left, eps, rng):
                     video.append_data(shot.frame)
                 for _ in range(int(fps / 2)):                    # half a second to read how it ended
                     video.append_data(shot.frame)
@@ -147,7 +134,7 @@ def record_video(
                 steps_left -= shot.length
                 if len(ends) == episodes or steps_left <= 0:
                     break
-                obs, _ = env.reset()
+                obs, info = env.reset()
     returns = tuple(shot.total for shot in ends)
     lengths = tuple(shot.length for shot in ends)
     return Recording(path, returns, lengths, ends[-1].over != "film cut")
@@ -169,33 +156,6 @@ class Html:
 def data_uri(kind: str, content: bytes) -> str:
     "A whole file as an address, so that a page needs no other file; its kind is `video/mp4` for example."
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-# %% ../nbs/03c_film.ipynb #7d0b3a2b
-def read_frames(
-    path: str | Path,         # an MP4, from `record_video`
-    fps: float,               # how many frames of each second are wanted, at most
-    seconds: float,           # how much of the video, from its beginning
-) -> list[Image.Image]:       # at least the first frame
-    "Pictures out of a video. Raises `FileNotFoundError`, or `ValueError` for no MP4."
-    import imageio.v2 as imageio
-    from PIL import Image
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: record_video makes one")
-    if path.read_bytes()[4:8] != b"ftyp":
-        raise ValueError(f"{str(path)!r} is not an MP4: record_video makes one")
-    frames: list[Image.Image] = []
-    reader: Any = imageio.get_reader(path, format="FFMPEG")
-    with reader:
-        video_fps = reader.get_meta_data()["fps"]
-        for k, frame in enumerate(reader):
-            time = k / video_fps
-            if frames and time >= seconds:
-                break
-            if time >= len(frames) / fps - 1e-9:     # it is time for the next one
-                frames.append(Image.fromarray(frame))
-    return frames
 
 # %% ../nbs/03c_film.ipynb #74a523e8
 def show_video(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 # %% auto #0
-__all__ = ['read_masks', 'mask_of', 'random_actions', 'takes_mask']
+__all__ = ['read_masks', 'mask_of', 'mask_after', 'random_actions', 'takes_mask']
 
 # %% ../nbs/02b_masks.ipynb #53f2eb03
 def read_masks(
@@ -42,6 +42,21 @@ def mask_of(
     if "action_mask" not in info:
         return None
     return read_masks(info, np.ones(n_envs, bool), n_actions)
+
+
+def mask_after(
+    before: np.ndarray | None,   # the masks before the step, from `mask_of`
+    info: dict[str, Any],        # of the step
+    n_envs: int,                 # as in `mask_of`
+    n_actions: int,              # as in `mask_of`
+) -> np.ndarray | None:          # as in `mask_of`
+    "The masks after a step. Raises `ValueError` where there were masks before it and are none now, or the reverse."
+    after = mask_of(info, n_envs, n_actions)
+    if (after is None) != (before is None):
+        missing, there = ("before", "after") if before is None else ("after", "before")
+        raise ValueError(f"info['action_mask'] is missing {missing} a step and there {there} it: it comes with every "
+                         "observation or with none, and what it was before is handed on as `mask`")
+    return after
 
 # %% ../nbs/02b_masks.ipynb #9d1aa089
 def random_actions(

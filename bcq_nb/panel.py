@@ -11,6 +11,8 @@ import gymnasium as gym
 import numpy as np
 
 from .environments import spaces_of
+from .masks import takes_mask
+from .video import even, picture_size
 
 if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
@@ -18,8 +20,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['ACTION_NAMES', 'MOST_ROWS', 'Q_TINT', 'P_TINT', 'FORBIDDEN_TINT', 'CHOSEN_TINT', 'View', 'ask', 'action_names',
-           'Layout', 'picture_size', 'even', 'plan', 'Column', 'value_bars', 'columns_of', 'Sheet', 'write_heads',
-           'draw_action', 'Panel']
+           'Layout', 'plan', 'Column', 'value_bars', 'columns_of', 'Sheet', 'write_heads', 'draw_action', 'Panel']
 
 # %% ../nbs/03b_panel.ipynb #21b53885
 class View(NamedTuple):
@@ -28,25 +29,29 @@ class View(NamedTuple):
     p: np.ndarray | None     # (n_actions,) float: how likely the imitated policy is to take it
     allowed: np.ndarray      # (n_actions,) bool
     threshold: float | None  # τ
+    exists: np.ndarray       # (n_actions,) bool: what can be done at all
 
 
 def ask(
-    policy: Any,      # `q_values`, `probabilities`, `allowed` and `config.threshold` are asked for where it has them
-    obs: np.ndarray,  # (*obs_shape)
-    n_actions: int,   # number of actions
+    policy: Any,                      # asked for its `q_values`, `probabilities`, `allowed` and `config.threshold`
+    obs: np.ndarray,                  # (*obs_shape)
+    n_actions: int,                   # number of actions
+    mask: np.ndarray | None = None,   # (1, n_actions) bool: actions that exist; None: all do
 ) -> View:
     "Ask a policy for its values, its probabilities and the actions that it is allowed."
     def answer(method: str) -> np.ndarray | None:
         if not hasattr(policy, method):
             return None
-        values = getattr(policy, method)(obs[None])[0]       # a stack of one observation in, (n_actions,) out
+        ask_for = getattr(policy, method)
+        values = ask_for(obs[None], mask=mask) if takes_mask(ask_for) else ask_for(obs[None])
+        values = values[0]                                   # of a stack of one observation: (n_actions,)
         return values.numpy(force=True) if hasattr(values, "numpy") else values    # from PyTorch, or an array already
 
+    exists = np.ones(n_actions, bool) if mask is None else mask[0]
     allowed = answer("allowed")
-    if allowed is None:
-        allowed = np.ones(n_actions, bool)
+    allowed = exists if allowed is None else exists & allowed
     threshold = getattr(getattr(policy, "config", None), "threshold", None)
-    return View(answer("q_values"), answer("probabilities"), allowed, threshold)
+    return View(answer("q_values"), answer("probabilities"), allowed, threshold, exists)
 
 # %% ../nbs/03b_panel.ipynb #c7cdae67
 ACTION_NAMES = {
@@ -79,22 +84,6 @@ class Layout(NamedTuple):
     row: int                   # height of a row of text
     columns: tuple[int, int]   # x of the bars of Q(s,a) and of G(a|s)
     bar: int                   # length of the longest bar
-
-
-def picture_size(
-    width: int,         # of what the environment draws, pixels
-    height: int,        # of the same
-) -> tuple[int, int]:   # (width, height) in the video
-    "About 320 pixels wide where it is tall, 640 where it is wide; enlarged by whole numbers, which stays sharp."
-    scale = (320 if height > width else 640) / width
-    if scale >= 1:
-        scale = int(scale)
-    return round(width * scale), round(height * scale)
-
-
-def even(length: int) -> int:
-    "The next even number of pixels."
-    return length + length % 2
 
 # %% ../nbs/03b_panel.ipynb #b85e83d2
 def plan(
@@ -138,10 +127,11 @@ class Column(NamedTuple):
 
 def value_bars(
     q: np.ndarray,    # (n_actions,) float
+    best: float,      # the largest value of an action that exists
     gap: float,       # above 0: how much worse than the best an empty bar is
-) -> np.ndarray:      # (n_actions,) float in [0, 1]
+) -> np.ndarray:      # (n_actions,) float in [0, 1], of actions that exist
     "A full bar for the best value, shorter ones for worse values; none where a value is not a number."
-    worse = q.max() - q
+    worse = best - q
     return np.nan_to_num(1 - worse / gap)
 
 
@@ -150,9 +140,10 @@ def columns_of(view: View, gap: float, layout: Layout) -> list[Column]:
     columns = []
     x_values, x_probabilities = layout.columns
     if view.q is not None:
-        columns.append(Column("Q(s,a)", x_values, view.q, value_bars(view.q, gap), Q_TINT, None))
+        bars = value_bars(view.q, view.q[view.exists].max(), gap)
+        columns.append(Column("Q(s,a)", x_values, view.q, bars, Q_TINT, None))
     if view.p is not None:
-        tick = view.threshold * view.p.max() if view.threshold else None
+        tick = view.threshold * view.p[view.exists].max() if view.threshold else None
         columns.append(Column("G(a|s)", x_probabilities, view.p, view.p, P_TINT, tick))
     return columns
 
@@ -184,6 +175,7 @@ def draw_action(
     name: str,               # its name
     chosen: bool,            # is it what is done now?
     allowed: bool,           # may it be done?
+    exists: bool,            # can it be done at all?
     columns: list[Column],   # from `columns_of`
 ) -> None:
     "A row: a mark for what is done, the name, struck out where forbidden, and a number with a bar in each column."
@@ -197,6 +189,8 @@ def draw_action(
         pen.rectangle((layout.panel_left, y - row / 2, layout.size[0], y + row / 2), CHOSEN_TINT)
         pen.polygon([(left - 16, top), (left - 5, y), (left - 16, bottom)], "black")
     pen.text((left, y), name, ink, font, "lm")
+    if not exists:
+        return
     if not allowed:
         right = left + pen.textlength(name, font)
         pen.line((left - 2, y, right + 2, y), ink, 2)
@@ -240,10 +234,10 @@ class Panel:
         frame = Image.new("RGB", self.layout.size, "white")
         frame.paste(Image.fromarray(picture).resize(self.layout.picture, method), (0, self.layout.picture_top))
         if view.q is not None:
-            self.gap = max(self.gap, np.ptp(view.q))
+            self.gap = max(self.gap, np.ptp(view.q[view.exists]))
         columns = columns_of(view, self.gap, self.layout)
         sheet = Sheet(self.layout, ImageDraw.Draw(frame), self.font)
         write_heads(sheet, self.title, status, columns)
         for a, name in enumerate(self.names):
-            draw_action(sheet, a, name, a == action, bool(view.allowed[a]), columns)
+            draw_action(sheet, a, name, a == action, bool(view.allowed[a]), bool(view.exists[a]), columns)
         return np.asarray(frame)

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from bcq_nb.environments import make_env, make_envs, plain_errors, policy_of, step_envs, stream
+from bcq_nb.environments import default_eps, make_env, make_envs, plain_errors, policy_of, step_envs, stream
+from bcq_nb.evaluation import evaluate
+from bcq_nb.film import record_video
+from bcq_nb.generation import generate_buffer
 
 
 class Colors(gym.Env):
@@ -27,8 +30,30 @@ class NoPicture(gym.Env):
     action_space = Discrete(2)
 
 
-for wrong in (Colors, FromOne, NoPicture):
+class Sized(gym.Env):
+    "An environment whose constructor needs an argument"
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = Box(0, 1, (3,))
+    action_space = Discrete(2)
+
+    def __init__(self, size, render_mode=None):
+        self.size = size
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return np.zeros(3, np.float32), {}
+
+    def render(self):
+        return np.zeros((self.size, self.size, 3), np.uint8)
+
+
+for wrong in (Colors, FromOne, NoPicture, Sized):
     gym.register(f"{wrong.__name__}-v0", entry_point=wrong)
+gym.register("Sized8-v0", entry_point=Sized, kwargs={"size": 8})
+
+
+def zeros(obs):
+    return np.zeros(len(obs), int)
 
 
 @pytest.mark.parametrize(("env_id", "words"), [
@@ -64,6 +89,44 @@ def test_a_stream_without_a_seed(seed):
         stream(seed, "noise")
 
 
+@pytest.mark.parametrize("seed", [None, 1.0, "0", -1, True])
+@pytest.mark.parametrize("use", [
+    lambda seed: make_envs("CartPole-v1", 1, seed),
+    lambda seed: make_env("CartPole-v1", seed),
+    lambda seed: make_envs("ALE/Pong-v5", 1, seed),
+    lambda seed: make_env("ALE/Pong-v5", seed),
+    lambda seed: evaluate(zeros, "CartPole-v1", 2, seed),
+    lambda seed: record_video(zeros, "CartPole-v1", "never.mp4", seed),
+    lambda seed: generate_buffer(zeros, "CartPole-v1", 8, seed=seed),
+])
+def test_one_error_for_a_seed(use, seed):
+    with pytest.raises(ValueError, match=f"seed is {seed!r}: it must be an integer from 0"):
+        use(seed)
+
+
+@pytest.mark.parametrize("use", [
+    make_envs,
+    make_env,
+    default_eps,
+    lambda env: evaluate(zeros, env, 2),
+    lambda env: record_video(zeros, env, "never.mp4"),
+    lambda env: generate_buffer(zeros, env, 8),
+])
+@pytest.mark.parametrize("what", ["an environment", "its spec", "its maker", "nothing"])
+def test_an_environment_in_place_of_its_name(use, what):
+    env = gym.make("CartPole-v1")
+    given = {"an environment": env, "its spec": env.spec, "its maker": lambda: env, "nothing": None}[what]
+    with pytest.raises(TypeError, match="it must be the name of an environment.*gymnasium.register"):
+        use(given)
+
+
+def test_a_constructor_that_needs_an_argument():
+    for make in (make_envs, make_env):
+        with pytest.raises(ValueError, match=r"Sized-v0 cannot be made: .*argument: 'size'.*kwargs=\{...\}"):
+            make("Sized-v0")
+        make("Sized8-v0").close()                # with its argument it is made
+
+
 @pytest.mark.parametrize("action", [[0, 1, 2], [0, 9], [0, -1], [0.5, 1.0]])
 def test_actions_that_do_not_exist(action):
     with closing(make_envs("CartPole-v1", 2)) as envs:
@@ -92,3 +155,32 @@ def test_an_error_that_is_about_something_else():
 def test_what_is_no_policy():
     with pytest.raises(TypeError, match="is no policy"):
         policy_of(3)
+
+
+@pytest.mark.parametrize(("answer", "words"), [
+    (0, "answers 0: a stack of 2 observations has 2 integer"),
+    ([0], r"answers \[0\]"),
+    ([0, 1, 0], r"in an array of shape \(2,\)"),
+    ([[0], [1]], "a stack of 2 observations"),
+    ([0.0, 1.0], "has 2 integer"),
+    ([True, False], "has 2 integer"),
+    (None, "answers None"),
+    ((np.array([0, 1]), None), "a stack of 2 observations has 2 integer"),
+    ((np.array([0, 1]), np.array([[1.0], [2.0], [3.0]])), "a stack of 2 observations has 2 integer"),
+    ("01", "has 2 integer"),
+])
+@pytest.mark.parametrize("eps", [0.0, 0.5])
+def test_what_is_no_answer(answer, words, eps):
+    with pytest.raises(ValueError, match=words):
+        evaluate(lambda obs: answer, "CartPole-v1", 2, eps=eps)
+
+
+def test_the_predict_of_another_library():
+    class Model:
+        def predict(self, obs):
+            return np.zeros(len(obs), int), None
+
+    with pytest.raises(TypeError, match="is no policy.*a method `act`"):
+        evaluate(Model(), "CartPole-v1", 2)
+    with pytest.raises(ValueError, match="the policy answers"):
+        evaluate(Model().predict, "CartPole-v1", 2)

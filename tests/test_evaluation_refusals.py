@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from bcq_nb.evaluation import evaluate
+from bcq_nb.evaluation import evaluate, plot_returns
 
 
 def zeros(obs):
@@ -36,3 +36,13 @@ three_actions = SimpleNamespace(act=zeros, obs_space=Box(-1, 1, (4,)), n_actions
 def test_what_cannot_be_measured(policy, settings, words):
     with pytest.raises(ValueError, match=words):
         evaluate(policy, **{"env_id": "CartPole-v1", **settings})
+
+
+@pytest.mark.parametrize("rows", [
+    [],
+    [{"step": 5, "loss": 0.5}],
+    [{"step": 5, "return": 1.0, "low": 0.0, "high": 2.0}, {"step": 10, "loss": 0.5}],
+])
+def test_a_curve_without_returns(rows):
+    with pytest.raises(ValueError, match="the history of 'BCQ' has no .*eval_env"):
+        plot_returns({"BCQ": rows})

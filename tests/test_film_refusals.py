@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
-from bcq_nb.film import record_video, save_gif, show_video, video_writer
+from bcq_nb.evaluation import evaluate
+from bcq_nb.film import record_video, save_gif, show_video
+from bcq_nb.video import read_frames, video_writer
 
 
 def zeros(obs):
@@ -25,7 +27,41 @@ class Unseen(gym.Env):
     action_space = Discrete(2)
 
 
+class Drawn(gym.Env):
+    "Draws what it was told to draw; its observations are lists"
+    metadata = {"render_modes": ["rgb_array"], "render_fps": None}
+    observation_space = Box(0, 9, (3,))
+    action_space = Discrete(2)
+
+    def __init__(self, drawn, render_mode=None):
+        self.drawn = drawn
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return [0.0, 1.0, 2.0], {}
+
+    def step(self, action):
+        self.t += 1
+        return [float(self.t), 1, 2], 1.0, self.t == 4, False, {}
+
+    def render(self):
+        return self.drawn
+
+
 gym.register("Unseen-v0", entry_point=Unseen)
+PICTURES = {
+    "color": np.full((40, 60, 3), 200, np.uint8),
+    "gray": np.full((40, 60), 200, np.uint8),
+    "None": None,
+    "fractions": np.full((40, 60, 3), 0.5),
+    "whole": np.full((40, 60, 3), 200),
+    "four": np.full((40, 60, 4), 200, np.uint8),
+    "several": [np.full((40, 60, 3), 200, np.uint8)] * 2,
+    "empty": np.zeros((0, 60, 3), np.uint8),
+}
+for kind, drawn in PICTURES.items():
+    gym.register(f"Drawn-{kind}-v0", entry_point=Drawn, kwargs={"drawn": drawn}, disable_env_checker=True)
 breakout_agent = SimpleNamespace(act=zeros, obs_space=Box(0, 255, (4, 84, 84), np.uint8), n_actions=4)
 
 
@@ -44,6 +80,39 @@ def test_what_cannot_be_filmed(policy, settings, words, tmp_path):
     with pytest.raises(ValueError, match=words):
         record_video(policy, **{"env_id": "CartPole-v1", "path": tmp_path / "x.mp4", **settings})
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "words"), [
+    ("None", "no picture but None: "),
+    ("fractions", r"no picture but shape \(40, 60, 3\) and type float64"),
+    ("whole", r"\(40, 60, 3\) and type int64: "),
+    ("four", r"\(40, 60, 4\) and type uint8"),
+    ("several", r"\(2, 40, 60, 3\) and type uint8"),
+    ("empty", r"\(0, 60, 3\)"),
+])
+def test_what_is_no_picture(kind, words, tmp_path):
+    with pytest.raises(ValueError, match=words):
+        record_video(zeros, f"Drawn-{kind}-v0", tmp_path / "x.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_gray_lists_and_an_unknown_speed(tmp_path):
+    seen = []
+
+    def remembers(obs):
+        seen.append(obs)
+        return zeros(obs)
+
+    for kind in ("gray", "color"):                       # a gray picture is the same as one in three equal colors
+        recording = record_video(remembers, f"Drawn-{kind}-v0", tmp_path / f"{kind}.mp4", name="x")
+        assert recording.returns == (4.0,) and recording.lengths == (4,)
+    gray, color = (read_frames(tmp_path / f"{kind}.mp4", fps=30, seconds=1) for kind in ("gray", "color"))
+    assert len(gray) == 5 + 15                           # 30 frames a second, so half a second of waiting is 15
+    bottom = [np.asarray(frame)[-100:] for frame in (gray[0], color[0])]
+    assert (bottom[0] == bottom[1]).all() and abs(int(bottom[0][50, 50, 0]) - 200) < 5
+    assert seen[0].dtype == np.float32 and seen[0].tolist() == [[0, 1, 2]]
+    measured = evaluate(remembers, "Drawn-gray-v0", 1)
+    assert measured.returns == 4 and seen[-1].dtype == np.float32
 
 
 def test_a_missing_package(tmp_path, monkeypatch):
