@@ -57,7 +57,7 @@ def shares(
 
 # %% ../nbs/03a_evaluation.ipynb #ca3d2c69
 def evaluate(
-    policy: Any,                       # an object with `act`, or a function: (n, *obs_shape) -> (n,) actions
+    policy: Any,                       # an object with `act`, or a function, of obs or of obs and mask: see `policy_of`
     env_id: str,                       # a Gymnasium id
     episodes: int = 10,                # how many, at least 1
     seed: int = 0,                     # of starts, sticky actions and ε; the same one, the same starts

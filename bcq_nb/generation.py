@@ -44,7 +44,7 @@ def draw_noise(
 
 # %% ../nbs/06_generation.ipynb #c1966e76
 def generate_buffer(
-    policy: Any,                         # the behavior policy: anything with `act(obs)`, or a callable
+    policy: Any,                         # the behavior policy, as in `evaluate`
     env_id: str,                         # a Gymnasium id
     steps: int,                          # transitions to write, at least 1; rounded up to a multiple of `n_envs`
     low_noise_p: float = 0.2,            # probability that an episode is a low-noise one (authors' code)
@@ -69,13 +69,13 @@ def generate_buffer(
         check_fits(policy, envs)
         obs_space, actions = spaces_of(envs)
         n_actions = int(actions.n)
-        buffer = make_buffer(steps, obs_space, n_actions, n_envs)
         obs, mask = reset_envs(envs)
+        buffer = make_buffer(steps, obs_space, n_actions, n_envs, masks=mask is not None)
         eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
         for _ in trange(buffer.ring.n_rows, desc="generate", disable=not progress):
             action = explore(act(obs, mask), eps, n_actions, rng, mask)
             step = step_envs(envs, action, mask)
-            buffer.add(obs, action, step.reward, step.next_obs, step.terminated, step.truncated)
+            buffer.add(obs, action, step.reward, step.next_obs, step.terminated, step.truncated, mask, step.next_mask)
             obs, mask = step.obs, step.mask
             ended = step.terminated | step.truncated
             new_eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)

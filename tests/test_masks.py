@@ -9,6 +9,7 @@ from gymnasium.spaces import Box, Discrete
 from bcq_nb.environments import explore, make_env, make_envs, policy_of, reset_envs, step_envs
 from bcq_nb.evaluation import evaluate
 from bcq_nb.film import record_video
+from bcq_nb.generation import generate_buffer
 from bcq_nb.masks import mask_of, random_actions, takes_mask
 
 KINDS = {
@@ -148,6 +149,24 @@ def test_chance_on_the_way(env_id):
             obs, mask = step.obs, step.mask
 
 
+@pytest.mark.parametrize("env_id", MASKED)
+def test_what_is_written_down_exists(env_id):
+    batch = generate_buffer(last, env_id, 400, rand_action_p=0.8, n_envs=4, progress=False)
+    steps = batch.transitions(np.arange(400))
+    assert steps.mask.gather(1, steps.action[:, None]).all()
+    for episode in batch:
+        assert (episode.next_mask[:-1] == episode.mask[1:]).all()        # within an episode, the same observation
+        assert episode.next_mask[-1].all() or not episode.terminated[-1]
+    if env_id.startswith("Row"):
+        lasting = steps.terminated == 0
+        assert (steps.next_mask[lasting][:, 2] == (steps.next_obs[lasting][:, 0] == 4)).all()
+
+
+def test_a_batch_without_masks():
+    batch = generate_buffer(zeros, "CartPole-v1", 40, progress=False)
+    assert batch.masks is None and batch.transitions(np.arange(40)).mask is None
+
+
 def test_a_film_is_what_was_measured(tmp_path):
     for seed in range(3):
         measured = evaluate(first, "Row-int8-v0", 1, seed, eps=0.6)
@@ -209,6 +228,8 @@ def test_a_policy_that_does_not_look(tmp_path):
         evaluate(zeros, "Row-int8-v0", 1)                                # left, left, and once more
     with pytest.raises(ValueError, match=words):
         record_video(zeros, "Row-int8-v0", tmp_path / "x.mp4")
+    with pytest.raises(ValueError, match=words):
+        generate_buffer(zeros, "Row-int8-v0", 8, low_noise_p=1, n_envs=1, progress=False)
     assert not list(tmp_path.iterdir())
 
 
