@@ -19,7 +19,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 # %% auto #0
-__all__ = ['BLOCK', 'Kind', 'atomic_path', 'save_arrays', 'name_damage', 'read_arrays', 'load_arrays', 'to_blocks',
+__all__ = ['BLOCK', 'Kind', 'atomic_path', 'no_other', 'save_arrays', 'name_damage', 'read_arrays', 'load_arrays', 'to_blocks',
            'first_row_of', 'per_block', 'bound_to_json', 'space_to_json', 'space_from_json', 'write_rows', 'read_rows',
            'subclasses', 'subclass_named']
 
@@ -48,6 +48,17 @@ def atomic_path(
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+# %% ../nbs/00c_files.ipynb #2b2de4b9
+@contextmanager
+def no_other(
+    path: Path,        # the file to be
+) -> Iterator[Path]:   # a file beside it to write to, as `atomic_path` gives one
+    "Write a file whole or not at all. Raises `ValueError` where one is there that holds something else."
+    with atomic_path(path) as beside:
+        yield beside
+        if path.is_file() and path.read_bytes() != beside.read_bytes():
+            raise ValueError(f"{str(path)!r} is there and holds something else: choose another path, or delete it")
 
 # %% ../nbs/00c_files.ipynb #cac58455
 def save_arrays(

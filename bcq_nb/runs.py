@@ -24,8 +24,8 @@ from .generation import generate_buffer
 from .training import Exploration
 
 # %% auto #0
-__all__ = ['Behavioral', 'Generate', 'Train', 'Pipeline', 'Run', 'by_flag', 'check_settings', 'write_settings', 'is_finished',
-           'write_behavior', 'episode_row', 'write_batch', 'write_bcq']
+__all__ = ['Behavioral', 'Generate', 'Train', 'Pipeline', 'Run', 'by_flag', 'check_folder', 'check_settings', 'write_settings',
+           'is_finished', 'write_behavior', 'episode_row', 'write_batch', 'write_bcq']
 
 # %% ../nbs/19a_runs.ipynb #d0474108
 @dataclass(frozen=True)
@@ -133,19 +133,28 @@ def by_flag(
     return flat
 
 # %% ../nbs/19a_runs.ipynb #1341c529
+def check_folder(
+    folder: Path,   # what is to be written to; it need not be there
+) -> Path:          # what there is of it, itself or a folder above it
+    "Raises `ValueError` where it cannot be written to."
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
+        raise ValueError(f"{nearest} is not a folder that can be written to: choose another --out")
+    return nearest
+
+
 def check_settings(
     run: Any,       # a `Run`, or what else has its `folder` and `identity`
     phase: str,     # "behavioral", "generate" or "train"
     settings: Any,  # `Behavioral`, `Generate` or `Train`
 ) -> dict:          # what `config.json` is to hold, with this phase
     "Raises `ValueError` where the folder holds a run with other settings, no run at all, or cannot be written to."
-    nearest = next(path for path in (run.folder, *run.folder.parents) if path.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise ValueError(f"{nearest} is not a folder that can be written to: choose another --out")
+    nearest = check_folder(run.folder)
     path = run.folder / "config.json"
     there = json.loads(path.read_text()) if path.is_file() else {}
-    if not there and nearest == run.folder and any(nearest.iterdir()):
-        raise ValueError(f"{run.folder} holds files, but no run: choose another --out, or empty it")
+    files = [path for path in nearest.iterdir() if not path.name.startswith(".")]   # such are left by a killed process
+    if nearest == run.folder and files and not run.identity.keys() <= there.keys():
+        raise ValueError(f"{run.folder} holds files, but no run of this kind: choose another --out, or empty it")
     given = {**run.identity, phase: asdict(settings)}
     given = json.loads(json.dumps(given))   # as it will be read back: tuples become lists
     before = by_flag(there)
