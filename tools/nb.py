@@ -8,6 +8,7 @@ import subprocess
 import sys
 from base64 import b64decode
 from configparser import ConfigParser
+from functools import cache
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 
@@ -33,6 +34,7 @@ MAP = {
 MAP_MARKS = re.compile(r"<!-- map -->(.*?<!-- end of map -->)?", re.S)
 
 
+@cache
 def title(name: str) -> str:
     "A notebook's number and its title up to a colon"
     first_line = nbformat.read(root / f"nbs/{name}.ipynb", as_version=4).cells[0].source.splitlines()[0]
