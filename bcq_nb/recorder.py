@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from copy import copy
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from gymnasium.spaces import Box
 
 from .checks import check_array, check_count
 from .slots import Masks, Pairs, Ring, Store, zeros
+from .tables import Table
 
 # %% auto #0
 __all__ = ['Kind', 'check_given', 'check_masks', 'check_prob', 'check_step', 'Recorder']
@@ -125,8 +126,8 @@ class Recorder:
             raise ValueError(f"obs_space is {obs_space!r}: a buffer takes a gymnasium.spaces.Box")
         self.obs_space = obs_space
         self.n_actions = check_count("n_actions", n_actions)
-        self.table: Any = None
-        self.notes: tuple[str, ...] = ()   # what was doubtful about the log that it was made of
+        self.table: Table | None = None    # what the numbers of observations and the actions are called in the log
+        self.notes: tuple[str, ...] = ()   # what was doubtful about that log
         self.allocate(capacity, n_envs, masks, probs)
 
     def allocate(self,

@@ -74,8 +74,14 @@ def zeros(
     shape: tuple[int, ...],  # the first axis being the slot
     dtype: npt.DTypeLike,    # as NumPy calls it
 ) -> torch.Tensor:
-    "Zeros that take memory only as they are written over, as NumPy's do and PyTorch's do not."
-    return torch.from_numpy(np.zeros(shape, dtype))
+    """Zeros that take memory only as they are written over, as NumPy's do and PyTorch's do not.
+
+    Raises `ValueError` where there can never be so much memory.
+    """
+    try:
+        return torch.from_numpy(np.zeros(shape, dtype))
+    except (MemoryError, OverflowError, ValueError) as error:
+        raise ValueError(f"there is no memory for an array of shape {shape}: choose a smaller capacity") from error
 
 
 def stored_dtype(

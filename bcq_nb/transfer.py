@@ -13,9 +13,10 @@ import numpy as np
 from .checks import check_count
 from .files import BLOCK, space_to_json
 from .recorder import Recorder, check_step
+from .tables import Table
 
 # %% auto #0
-__all__ = ['check_shapes', 'name_row', 'add_rows', 'header_of', 'check_header', 'check_block', 'put_back', 'leans',
+__all__ = ['check_shapes', 'name_row', 'add_rows', 'header_of', 'check_header', 'check_table', 'check_block', 'put_back', 'leans',
            'rows_to_copy', 'copy_rows', 'frame_columns']
 
 # %% ../nbs/00g_transfer.ipynb #3115caf7
@@ -94,6 +95,16 @@ def check_header(
             raise ValueError(f"{name} is {header[name]!r}")
 
 
+def check_table(
+    buffer: Recorder,  # whose observations and actions it is to name
+    table: Table,      # from a file
+) -> None:
+    "Raises `ValueError` where a table has not a name for each number of an observation and each action."
+    if (len(table.names),) != buffer.obs_space.shape or table.n_actions != buffer.n_actions:
+        raise ValueError(f"its table names {len(table.names)} numbers and {table.n_actions} actions: observations have "
+                         f"shape {buffer.obs_space.shape}, and there are {buffer.n_actions} actions")
+
+
 def check_block(
     buffer: Recorder,              # that is to hold it
     block: dict[str, np.ndarray],  # name -> array, from a file
@@ -113,6 +124,10 @@ def put_back(
     blocks: Iterable[tuple[int, dict[str, np.ndarray]]],  # number of the first row; what `state` gave
 ) -> None:
     "Fill a buffer with the newest of what a file holds. Raises `ValueError` or `KeyError` for what does not fit."
+    if header["table"] is not None:
+        buffer.table = Table.from_json(header["table"])
+        check_table(buffer, buffer.table)
+    buffer.notes = tuple(header["notes"])
     length = header["len"]
     too_many = max(length - buffer.capacity, 0)   # the oldest, for which there is no room
     buffer.ring.advance((length - too_many) // buffer.n_envs)

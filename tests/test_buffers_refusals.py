@@ -12,6 +12,7 @@ from bcq_nb.checks import check_above_zero, check_array, check_count, check_prob
 from bcq_nb.files import atomic_path, load_arrays, save_arrays, subclass_named
 from bcq_nb.frames import FrameBuffer, make_buffer
 from bcq_nb.slots import Ring
+from bcq_nb.tables import Table
 
 NAN, INFINITE = float("nan"), float("inf")
 SPACE = Box(-np.inf, np.inf, (2,))
@@ -119,6 +120,197 @@ def test_steps(name, value, words):
         buffer.add(**{**GOOD, name: value})
     assert len(buffer) == 1 * 2 and buffer.slots().tolist() == [0, 1]
     buffer.add(**GOOD)   # and it is as good as before
+
+
+MASKED = {**GOOD, "mask": [[True, False], [False, True]], "next_mask": [[True, True], [False, True]], "prob": [0.5, 1]}
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("mask", None, "mask is missing: the buffer was made with masks=True"),
+    ("next_mask", None, "next_mask is missing"),
+    ("prob", None, "prob is missing: the buffer was made with probs=True"),
+    ("mask", [True, False], r"mask has shape \(2,\): it must be \(2, 2\)"),
+    ("next_mask", [[True], [True]], r"next_mask has shape \(2, 1\): it must be \(2, 2\)"),
+    ("mask", [[1, 0], [0, 1]], "mask has type int64, which would not survive as bool"),
+    ("mask", [[True, True], [True, False]], r"action 1 does not exist by its mask, \[True, False\]"),
+    ("mask", [[False, False], [True, True]], r"action 0 does not exist by its mask, \[False, False\]"),
+    ("next_mask", [[True, True], [False, False]], "next_mask has no action where the episode goes on or was cut"),
+    ("prob", [0.5, 0], r"prob is 0.0: an action that was taken had a probability in \(0, 1\]"),
+    ("prob", [1.5, 1], "prob is 1.5"),
+    ("prob", [NAN, 1], "prob holds NaN"),
+])
+def test_masks_and_probabilities(name, value, words):
+    buffer = ReplayBuffer(100, SPACE, 2, n_envs=2, masks=True, probs=True)
+    buffer.add(**MASKED)
+    with pytest.raises(ValueError, match=words):
+        buffer.add(**{**MASKED, name: value})
+    assert len(buffer) == 1 * 2
+
+
+@pytest.mark.parametrize("name, option", [("mask", "masks"), ("next_mask", "masks"), ("prob", "probs")])
+def test_what_a_buffer_does_not_keep(name, option):
+    buffer = ReplayBuffer(100, SPACE, 2, n_envs=2)
+    with pytest.raises(ValueError, match=f"{name} is given to a buffer that keeps none: make it with {option}=True"):
+        buffer.add(**{**GOOD, name: MASKED[name]})
+
+
+def log_of(n, **changes):
+    "A log of n rows, as columns"
+    obs = np.arange(n, dtype=float)[:, None] / 10
+    columns = {"obs": obs, "action": np.arange(n) % 3, "reward": np.ones(n), "next_obs": obs + 0.1,
+               "terminated": np.zeros(n, bool), "truncated": np.zeros(n, bool)}
+    return columns | changes
+
+
+def with_fault(values, k, fault):
+    values = np.array(values)
+    values[k] = fault
+    return values
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"obs": with_fault(np.zeros((10, 1)), 7, np.nan)}, r"row 7 \(the first is 0\): obs holds NaN"),
+    ({"action": with_fault(np.zeros(10, int), 9, -1)}, r"row 9 \(the first is 0\): action is \[-1\]: .* 0 to 2"),
+    ({"action": with_fault(np.zeros(10, int), 0, 3)}, r"row 0 \(the first is 0\): action is \[3\]"),
+    ({"reward": with_fault(np.zeros(10), 4, np.inf)}, r"row 4 \(the first is 0\): reward holds"),
+    ({"reward": with_fault(np.zeros(10, int), 5, 2**24 + 1)}, r"row 5 .*: reward holds the integer 16777217"),
+    ({"reward": np.ones(9)}, r"reward has shape \(9,\): it must be \(10,\), a row for each action"),
+    ({"next_obs": np.ones((10, 2))}, r"next_obs has shape \(10, 2\): it must be \(10, 1\)"),
+    ({"mask": np.ones((10, 2), bool), "next_mask": np.ones((10, 2), bool)}, r"mask has shape \(10, 2\)"),
+    ({"mask": np.ones((10, 3), bool)}, "next_mask is missing"),
+    ({"next_mask": np.ones((10, 3), bool)}, "next_mask is given to a buffer that keeps none"),
+    ({"terminated": np.zeros(10)}, "^terminated has type float64, which would not survive as bool"),
+    ({"prob": with_fault(np.ones(10), 6, 0)}, r"row 6 .*: prob is 0.0"),
+])
+def test_rows_of_a_log(monkeypatch, changes, words):
+    "The first wrong row is named, also where it is not in the first block; what is wrong with all rows names none"
+    monkeypatch.setattr(ReplayBuffer, "rows_at_once", 4)
+    with pytest.raises(ValueError, match=words):
+        ReplayBuffer.from_arrays(**log_of(10, **changes), n_actions=3)
+
+
+@pytest.mark.parametrize("changes, words", [
+    ({"action": np.zeros((10, 1), int)}, r"action has shape \(10, 1\)"),
+    ({"action": np.zeros(10)}, "action has shape .* type float64: an integer for each row is needed"),
+    ({"action": np.full(10, "left")}, "type <U4: an integer for each row is needed"),
+    ({"action": np.full(10, -1)}, r"row 0 .*: action is \[-1\]"),
+    ({"obs": np.zeros(10)}, r"obs has shape \(10,\): a row for each transition"),
+])
+def test_logs_that_do_not_say_what_they_hold(changes, words):
+    with pytest.raises(ValueError, match=words):
+        ReplayBuffer.from_arrays(**log_of(10, **changes))
+
+
+def test_empty_logs():
+    with pytest.raises(ValueError, match="at least one, is needed"):
+        ReplayBuffer.from_arrays(**log_of(0))
+
+
+def test_stacks_of_a_log_that_do_not_go_on():
+    obs = np.concatenate([stack(0, 0, 0, 11), stack(0, 0, 11, 12), stack(0, 11, 12, 13)])
+    next_obs = np.concatenate([stack(0, 0, 11, 12), stack(0, 11, 12, 13), stack(11, 12, 13, 14)])
+    go_on = {"action": [0, 0, 0], "reward": [0, 0, 0], "terminated": [False] * 3, "truncated": [False] * 3}
+    assert len(FrameBuffer.from_arrays(obs, next_obs=next_obs, **go_on)) == 3
+    with pytest.raises(ValueError, match=r"row 1 \(the first is 0\): obs .* is not the next_obs of the step before"):
+        FrameBuffer.from_arrays(obs[[0, 2, 2]], next_obs=next_obs[[0, 2, 2]], **go_on)
+
+
+TABLE = Table(obs=("age",), action="dose", actions=("none", "low", "high"))
+
+
+def with_table(buffer, table):
+    buffer.table = table
+    return buffer
+
+
+@pytest.mark.parametrize("other, words", [
+    (ReplayBuffer.from_arrays(**log_of(5), n_actions=4), "n_actions is 3 in one and 4 in the other"),
+    (ReplayBuffer(8, SPACE, 3), r"shape of observations is \(1,\) in one and \(2,\) in the other"),
+    (ReplayBuffer(8, Box(0, 255, (1,), np.uint8), 3), "type of observations is float32 in one and uint8 in the other"),
+    (ReplayBuffer(8, Box(-1, 1, (1,)), 3, masks=True), "masks is False in one and True in the other"),
+    (ReplayBuffer(8, Box(-1, 1, (1,)), 3, probs=True), "probs is False in one and True in the other"),
+    (with_table(ReplayBuffer(8, Box(-1, 1, (1,)), 3), TABLE), "table is None in one and Table"),
+    (FrameBuffer(8, PIXELS, 3), "class is ReplayBuffer in one and FrameBuffer in the other"),
+])
+def test_buffers_that_cannot_be_joined(other, words):
+    buffer = ReplayBuffer.from_arrays(**log_of(5))
+    with pytest.raises(ValueError, match=f"cannot be joined: {words}"):
+        buffer.extend(other)
+    assert len(buffer) == 5
+
+
+@pytest.mark.parametrize("share, words", [
+    (0.1, "a share of 0.1 of 4 episodes is 0: both parts need at least one"),
+    (0.9, "a share of 0.9 of 4 episodes is 4"),
+    (1.5, "share is 1.5: a probability"),
+    (NAN, "share is nan"),
+])
+def test_shares(share, words):
+    buffer = ReplayBuffer.from_arrays(**log_of(8, truncated=np.arange(8) % 2 == 1))
+    with pytest.raises(ValueError, match=words):
+        buffer.split(share)
+
+
+def test_nothing_can_be_split():
+    with pytest.raises(ValueError, match="of 0 episodes is 0"):
+        ReplayBuffer(8, SPACE, 2).split(0.5)
+
+
+def test_tables_that_cannot_be():
+    pytest.importorskip("pandas")
+    with pytest.raises(ValueError, match=r"observations have shape \(4, 2, 2\): only vectors become columns"):
+        FrameBuffer(8, PIXELS, 2).to_frame()
+    table = Table(obs=("step",), action="dose", actions=("none", "low", "high"))
+    with pytest.raises(ValueError, match=r"two columns called \['step'\]: give the observations other names"):
+        with_table(ReplayBuffer.from_arrays(**log_of(5)), table).to_frame()
+
+
+GARBLED = [None, "x", "", -1, 0, 7, 10**15, 10**30, 1.5, True, [], {}, ["x"], [3], {"x": 1}]
+
+
+MAY_DIFFER = ("capacity", "obs_space", "table", "notes")   # with other values some of these make sense, too
+
+
+NO_OTHER = ("class", "len", "n_envs", "n_actions", "masks", "probs", "arrays", "kind")
+
+
+@pytest.mark.parametrize("key", [*NO_OTHER, *MAY_DIFFER])
+def test_descriptions_that_are_damaged(tmp_path, key):
+    "A whole archive whose description lacks a part, or says nonsense there: refused, or the transitions are right"
+    buffer = with_table(ReplayBuffer.from_arrays(**log_of(6)), TABLE)
+    buffer.save(tmp_path / "b.npz")
+    with zipfile.ZipFile(tmp_path / "b.npz") as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    meta = json.loads(contents.pop("meta.json"))
+    without = {name: value for name, value in meta.items() if name != key}
+    changed = [{**meta, key: value} for value in GARBLED if (value, key) != ([], "notes")]
+    if isinstance(meta[key], dict):
+        changed += [{**meta, key: {**meta[key], part: value}} for part in meta[key] for value in GARBLED]
+    for description in [without, *changed]:
+        with zipfile.ZipFile(tmp_path / "changed.npz", "w") as archive:
+            for name, data in contents.items():
+                archive.writestr(name, data)
+            archive.writestr("meta.json", json.dumps(description))
+        try:
+            loaded = ReplayBuffer.load(tmp_path / "changed.npz")
+        except ValueError:
+            continue
+        assert description is not without and key in MAY_DIFFER
+        assert np.allclose(loaded.transitions(loaded.slots()).obs, buffer.store.obs)
+
+
+@pytest.mark.parametrize("junk", ["[]", "3", "null", "{", '"text"'])
+def test_descriptions_of_another_kind(tmp_path, junk):
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("meta.json", junk)
+    with pytest.raises(ValueError, match="is not a buffer 3 that this package saved, or it is damaged"):
+        ReplayBuffer.load(tmp_path / "b.npz")
+
+
+def test_older_files_are_named(tmp_path):
+    save_arrays(tmp_path / "b.npz", "buffer 2", {}, [])
+    with pytest.raises(ValueError, match="it holds a buffer 2"):
+        ReplayBuffer.load(tmp_path / "b.npz")
 
 
 def test_floats_are_no_pixels():
