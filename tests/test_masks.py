@@ -199,7 +199,7 @@ def test_the_panel_of_what_exists():
     frame = panel.draw(np.zeros((40, 60, 3), np.uint8), view, action=1, status="")
     assert panel.gap == 2
     row = panel.layout.row
-    rows = [frame[int((3.3 + a) * row):int((4.1 + a) * row), 300:] for a in range(3)]     # numbers and bars of each
+    rows = [frame[int((3.3 + a) * row):int((4.1 + a) * row), 150:] for a in range(3)]     # numbers and bars of each
     assert (rows[0] < 255).any() and (rows[1] < 255).any() and (rows[2] == 255).all()
 
 
