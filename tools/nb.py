@@ -25,7 +25,7 @@ MAP = {
     "environment ↓": ["02_atari", "03_environments"],
     "behavior policy ↓": ["04_networks", "04a_checkpoints", "04b_training", "04c_agents", "05_dqn"],
     "batch ↓": ["01_buffers", "02a_frames", "06_generation"],
-    "your own log ↓": ["08_logs", "08a_exchange", "07b_report"],
+    "your own log ↓": ["08_logs", "07c_doubts", "08a_exchange", "07b_report"],
     "policy ↓": ["07_bcq", "07a_cartpole"],
     "judged": ["03a_evaluation", "03b_panel", "03c_film", "08b_sepsis", "10_icu"],
     "tools": ["00b_checks", "00c_files", "00d_slots", "00e_tables", "00f_recorder", "00g_transfer",
