@@ -24,8 +24,9 @@ def read_masks(
     masks = np.ones((len(which), n_actions), bool)
     gave_one = info.get("_action_mask", ["action_mask" in info] * len(which))
     for i in np.flatnonzero(which).tolist():
-        mask = np.asarray(info["action_mask"][i]) if gave_one[i] else None
-        if mask is None or mask.shape != (n_actions,) or not np.isin(mask, (0, 1)).all() or not mask.any():
+        mask = np.asarray(info["action_mask"][i] if gave_one[i] else None)
+        is_mask = mask.shape == (n_actions,) and ((mask == 0) | (mask == 1)).all()
+        if not is_mask or not mask.any():
             raise ValueError(f"info['action_mask'] of environment {i} is {mask}: an environment with masks gives "
                              f"{n_actions} zeros and ones with every observation, a one for each action that exists, "
                              "and at least one of them")

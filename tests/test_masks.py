@@ -11,6 +11,7 @@ from bcq_nb.evaluation import evaluate
 from bcq_nb.film import record_video
 from bcq_nb.generation import generate_buffer
 from bcq_nb.masks import mask_of, random_actions, takes_mask
+from bcq_nb.panel import Panel, ask, columns_of, plan
 
 KINDS = {
     "int8": lambda mask: np.array(mask, np.int8),
@@ -172,6 +173,34 @@ def test_a_film_is_what_was_measured(tmp_path):
         measured = evaluate(first, "Row-int8-v0", 1, seed, eps=0.6)
         filmed = record_video(first, "Row-int8-v0", tmp_path / "x.mp4", seed, eps=0.6)
         assert filmed.returns[0] == measured.returns[0] and filmed.lengths[0] == measured.lengths[0]
+
+
+def test_a_new_episode_has_its_own_mask(tmp_path):
+    "After an episode that is over, all actions are written down, and at the next start `out` does not exist"
+    assert evaluate(last, "Row-int8-v0", 9, n_envs=2).returns.tolist() == [3.0] * 9
+    assert record_video(last, "Row-int8-v0", tmp_path / "x.mp4", episodes=3).returns == (3.0, 3.0, 3.0)
+
+
+def test_the_panel_of_what_exists():
+    class Sure:
+        "Values and permissions that know nothing of masks"
+        def q_values(self, obs):
+            return np.array([[1.0, 3.0, 99.0]])
+
+        def allowed(self, obs):
+            return np.array([[False, True, True]])
+
+    view = ask(Sure(), np.zeros(1), 3, np.array([[True, True, False]]))
+    assert view.exists.tolist() == [True, True, False] and view.allowed.tolist() == [False, True, False]
+    [values] = columns_of(view, gap=2, layout=plan((40, 60, 3), 3))
+    assert values.bars[:2].tolist() == [0, 1]                            # the 99 is no measure of the others
+
+    panel = Panel((40, 60, 3), ["left", "right", "out"], "x")
+    frame = panel.draw(np.zeros((40, 60, 3), np.uint8), view, action=1, status="")
+    assert panel.gap == 2
+    row = panel.layout.row
+    rows = [frame[int((3.3 + a) * row):int((4.1 + a) * row), 150:] for a in range(3)]     # numbers and bars of each
+    assert (rows[0] < 255).any() and (rows[1] < 255).any() and (rows[2] == 255).all()
 
 
 def test_taxi_says_so():
