@@ -31,8 +31,9 @@ from gymnasium.spaces import Box
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
+from bcq_nb.counting import count_log, plan_bcq, plan_spibb
 from bcq_nb.files import read_rows, write_rows
-from bcq_nb.sepsis import Hospital, Log, count_log, load_hospital, plan_bcq, plan_spibb, restrict, simulate, survival
+from bcq_nb.sepsis import Hospital, Log, load_hospital, restrict, simulate, survival
 
 PATIENTS = (500, 2_000, 5_000, 20_000, 50_000)
 TABLE_THRESHOLDS = (0.0, 0.05, 0.1, 0.3, 0.5, 1.0)
@@ -138,10 +139,10 @@ def run_tables(hospital: Hospital, log: Log, threshold: float, known_from: int) 
     "A learner with tables: what it believes of its policy, and what that does"
     model = count_log(log.steps, hospital.clinicians.shape)
     if known_from:
-        policy, claims = plan_spibb(hospital, model, known_from)
+        policy, v = plan_spibb(model, known_from)
     else:
-        policy, claims = plan_bcq(hospital, model, threshold)
-    return {"claims": claims, "true": survival(hospital, policy)}
+        policy, v = plan_bcq(model, threshold)
+    return {"claims": float(hospital.start @ v), "true": survival(hospital, policy)}
 
 
 def run_cell(hospital: Hospital, log: Log, cell: dict) -> dict:

@@ -27,7 +27,7 @@ MAP = {
     "batch ↓": ["01_buffers", "02a_frames", "06_generation"],
     "your own log ↓": ["08_logs", "07c_doubts", "08a_exchange", "07b_report"],
     "policy ↓": ["07_bcq", "07a_cartpole"],
-    "judged": ["03a_evaluation", "03b_panel", "03c_film", "08b_sepsis", "10_icu"],
+    "judged": ["03a_evaluation", "03b_panel", "03c_film", "08b_sepsis", "08c_counting", "10_icu"],
     "tools": ["00b_checks", "00c_files", "00d_slots", "00e_tables", "00f_recorder", "00g_transfer",
               "19a_runs", "19b_fit", "19c_outcome", "20_cli"],
 }
