@@ -52,8 +52,8 @@ def is_atari(
 ) -> bool:        # also for games that do not exist (`ALE/…`) and for old names such as `PongNoFrameskip-v4`
     "Does `env_id` belong to this module? Raises `TypeError` where it is no text."
     if not isinstance(env_id, str):
-        raise TypeError(f"env_id is {env_id!r}: it must be the name of an environment, such as 'CartPole-v1'. "
-                        "gymnasium.register gives a name to an environment of your own")
+        raise TypeError(f"env_id is {env_id!r}: it must be the id of an environment, such as 'CartPole-v1'. "
+                        "gymnasium.register gives an id to an environment of your own")
     if env_id.startswith("ALE/"):
         return True
     return env_id in gym.registry and str(gym.spec(env_id).entry_point).startswith("ale_py")

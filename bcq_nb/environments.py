@@ -103,7 +103,7 @@ def make_envs(
     """Environments that step together, a new episode beginning in the step in which one ends.
 
     The first `reset()` is seeded already. Raises `ValueError` for an unknown environment and for one that discrete BCQ
-    cannot use, `ImportError` for a missing package.
+    cannot use, `TypeError` for an environment in place of its id, `ImportError` for a missing package.
     """
     n_envs = check_count("n_envs", n_envs)
     seeds = start_seeds(seed, n_envs)

@@ -116,7 +116,7 @@ def test_one_error_for_a_seed(use, seed):
 def test_an_environment_in_place_of_its_name(use, what):
     env = gym.make("CartPole-v1")
     given = {"an environment": env, "its spec": env.spec, "its maker": lambda: env, "nothing": None}[what]
-    with pytest.raises(TypeError, match="it must be the name of an environment.*gymnasium.register"):
+    with pytest.raises(TypeError, match="it must be the id of an environment.*gymnasium.register"):
         use(given)
 
 
