@@ -42,17 +42,16 @@ def read_comma_separated(
         raise ValueError(f"several columns are called {twice[0]!r}: rename them")
     if len(header) == 1 and ";" in str(header[0]):
         raise ValueError("its columns are separated by semicolons: pd.read_csv(path, sep=';') reads that")
-    return read_csv(path, dtype={name: str for name in text}, low_memory=False)
+    empty = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>", "#N/A"]   # not None: no dose is a dose
+    return read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, low_memory=False,
+                    na_values={name: empty for name in header if name not in text})
 
 
 def read_table(
     path: str | Path,            # a file: `.csv`, `.csv.gz` or `.parquet`
     text: Sequence[str] = (),    # columns of a CSV file that are left as text: masks like "011", names like "007"
 ) -> Any:                        # a `DataFrame`
-    """A table from a file.
-
-    Raises `FileNotFoundError`, `ValueError` for a damaged file or another kind, and `ImportError` without pandas.
-    """
+    "A table from a file. Raises `FileNotFoundError`, `ValueError` for a damaged one or another kind, `ImportError`."
     path = Path(path)
     if not path.name.lower().endswith((".csv", ".csv.gz", ".parquet")):
         raise ValueError(f"{str(path)!r} is no .csv, .csv.gz or .parquet: save it as one of these")
