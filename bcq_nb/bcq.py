@@ -17,6 +17,7 @@ from gymnasium.spaces import Box
 from tqdm.auto import trange
 from typing_extensions import Self
 
+from .agents import existing
 from .atari import AtariConfig
 from .buffers import Batch, ReplayBuffer
 from .checks import check_count, check_probability, is_number
@@ -25,10 +26,11 @@ from .environments import check_fits, make_envs, stream
 from .evaluation import evaluate
 from .extrapolation import Transitions, count_transitions
 from .networks import BCQNetwork
-from .training import history_row, learn, set_bounds, value_metrics, watch_bounds
+from .training import history_row, learn, set_bounds, set_scales, value_metrics, watch_bounds
 
 # %% auto #0
-__all__ = ['one_hot_buffer', 'allowed_actions', 'BCQConfig', 'DiscreteBCQ', 'check_offline', 'train_offline']
+__all__ = ['one_hot_buffer', 'allowed_actions', 'BCQConfig', 'DiscreteBCQ', 'check_fits_batch', 'check_offline',
+           'held_out_sample', 'held_out_metrics', 'train_offline']
 
 # %% ../nbs/07_bcq.ipynb #b5241f1b
 def one_hot_buffer(
@@ -53,14 +55,17 @@ def one_hot_buffer(
 
 # %% ../nbs/07_bcq.ipynb #a4e3e54a
 def allowed_actions(
-    logits: torch.Tensor,  # (B, n_actions) of the imitation
-    threshold: float,      # τ in [0, 1]
-) -> torch.Tensor:         # (B, n_actions) bool, in each row at least one
-    "Actions with G(a|s) > τ max G(·|s) (arXiv 1910.01708), the likeliest always, at τ = 0 all."
+    logits: torch.Tensor,               # (B, n_actions) of the imitation
+    threshold: float,                   # τ in [0, 1]
+    mask: torch.Tensor | None = None,   # (B, n_actions) bool: actions that exist, None where all do
+) -> torch.Tensor:                      # (B, n_actions) bool, in each row at least one
+    "Actions with G(a|s) > τ max G(·|s) (arXiv 1910.01708), the likeliest always, at τ = 0 all; only those that exist."
+    logits = existing(logits, mask)
     ratio = (logits - logits.amax(1, keepdim=True)).exp()   # 1 for the likeliest action
     likeliest = ratio == 1
     everything = threshold == 0
-    return (ratio > threshold) | likeliest | everything
+    allowed = (ratio > threshold) | likeliest | everything
+    return allowed if mask is None else allowed & mask
 
 # %% ../nbs/07_bcq.ipynb #67c0f0c5
 @dataclass(frozen=True)
@@ -85,6 +90,11 @@ class BCQConfig(DQNConfig):
         settings = {"hidden": (64, 64), "target_rate": 0.01, "discount": 0.95, "clip_target": True}
         return cls(**{**settings, **changes})
 
+    @classmethod
+    def log(cls, **changes: Any) -> Self:
+        "Ours, for a log whose numbers may be of any size: `small`, and scales from the batch; with `changes`."
+        return cls.small(**{"standardize": True, "scale_reward": True, **changes})
+
 # %% ../nbs/07_bcq.ipynb #bd21a09e
 class DiscreteBCQ(DoubleDQN):
     "Double DQN over the actions that an imitation of the behavior policy, learned with it, allows (arXiv 1910.01708)."
@@ -93,34 +103,51 @@ class DiscreteBCQ(DoubleDQN):
     network: BCQNetwork
     config: BCQConfig
 
-    def greedy(self, obs: torch.Tensor) -> torch.Tensor:
+    def greedy(self, obs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         "(B,) argmax Q(s, ·) over the allowed actions."
-        q, logits = self.network.both(obs)                         # (B, n_actions) each
-        allowed = allowed_actions(logits, self.config.threshold)   # (B, n_actions) bool
+        q, logits = self.network.both(obs)                               # (B, n_actions) each
+        allowed = allowed_actions(logits, self.config.threshold, mask)   # (B, n_actions) bool
         return q.where(allowed, -torch.inf).argmax(1)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         "Huber loss of Q(s, a), negative log-likelihood of a, penalty on the logits; and what to record."
         q, logits = self.network.both(batch.obs)                   # (B, n_actions) each
         q = at_action(q, batch.action)                             # (B, n_actions) -> (B,)
-        imitation_loss = F.cross_entropy(logits, batch.action)
-        loss = F.smooth_l1_loss(q, self.td_target(batch)) + imitation_loss
+        imitation_loss = F.cross_entropy(existing(logits, batch.mask), batch.action)
+        loss = self.value_loss(q, batch) + imitation_loss
         loss = loss + self.config.logit_penalty * logits.square().mean()
         return loss, {"loss": loss.detach(), **value_metrics(q), "imitation_loss": imitation_loss.detach()}
 
-    def probabilities(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) to (B, n_actions): G(·|s), how likely the behavior policy is to take each action."
+    def probabilities(self, obs: Any, mask: Any = None) -> torch.Tensor:
+        "(B, n_actions): G(·|s), how likely the behavior policy is to take each action; 0 for one that does not exist."
+        given, exists = self.inputs(obs, mask)
         with torch.inference_mode():
-            _, logits = self.network.both(self.tensor(obs))
-            return logits.softmax(1)
+            _, logits = self.network.both(given)
+            return existing(logits, exists).softmax(1)
 
-    def allowed(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) to (B, n_actions) bool: the actions that may be taken."
+    def allowed(self, obs: Any, mask: Any = None) -> torch.Tensor:
+        "(B, n_actions) bool: the actions that may be taken."
+        given, exists = self.inputs(obs, mask)
         with torch.inference_mode():
-            _, logits = self.network.both(self.tensor(obs))
-            return allowed_actions(logits, self.config.threshold)
+            _, logits = self.network.both(given)
+            return allowed_actions(logits, self.config.threshold, exists)
 
 # %% ../nbs/07_bcq.ipynb #c8605d1b
+def check_fits_batch(
+    agent: DQN,            # what is to learn, or to be measured
+    buffer: ReplayBuffer,  # what on
+) -> None:
+    "Raise `ValueError` where observations, actions or the table of a batch are not the agent's."
+    takes = agent.obs_space.shape, agent.n_actions
+    holds = buffer.obs_space.shape, buffer.n_actions
+    if takes != holds:
+        raise ValueError(f"the batch has observations {holds[0]} and {holds[1]} actions, the agent takes {takes[0]} "
+                         f"and has {takes[1]}: make the agent with buffer.obs_space and buffer.n_actions")
+    if None not in (agent.table, buffer.table) and agent.table != buffer.table:
+        raise ValueError("the batch was made of another table than the one that the agent has learned from: "
+                         "its columns, or the order of its actions, differ; make a new agent")
+
+
 def check_offline(
     agent: DQN,            # what is to learn
     buffer: ReplayBuffer,  # what from
@@ -134,14 +161,32 @@ def check_offline(
     check_count("eval_every", eval_every)
     check_count("eval_episodes", eval_episodes)
     check_probability("eval_eps", eval_eps)
-    takes = agent.obs_space.shape, agent.n_actions
-    holds = buffer.obs_space.shape, buffer.n_actions
-    if takes != holds:
-        raise ValueError(f"the batch has observations {holds[0]} and {holds[1]} actions, the agent takes {takes[0]} "
-                         f"and has {takes[1]}: make the agent with buffer.obs_space and buffer.n_actions")
+    check_fits_batch(agent, buffer)
     if len(buffer) < agent.config.batch_size:
         raise ValueError(f"the batch holds {len(buffer)} transitions and an update draws {agent.config.batch_size}: "
                          "give more, or lower batch_size")
+
+
+def held_out_sample(
+    buffer: ReplayBuffer,      # transitions that are not learned from
+    rng: np.random.Generator,  # where the choice comes from
+    most: int = 4096,          # transitions
+) -> Batch:
+    "All transitions of a buffer, or a random choice of them where there are too many to look at again and again."
+    slots = buffer.slots()
+    if len(slots) > most:
+        slots = rng.choice(slots, most, replace=False)
+    return buffer.transitions(slots)
+
+
+def held_out_metrics(
+    agent: DQN,    # its `loss` is taken, and nothing is learned
+    batch: Batch,  # transitions that are not learned from
+) -> dict[str, float]:   # "held_out_loss" and others
+    "What the loss reports for a batch."
+    with torch.no_grad():
+        _, metrics = agent.loss(batch.to(agent.device))
+    return {f"held_out_{name}": value.item() for name, value in metrics.items()}
 
 # %% ../nbs/07_bcq.ipynb #58533055
 def train_offline(
@@ -155,17 +200,27 @@ def train_offline(
     seed: int = 0,                     # of sampling and evaluation
     atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
     progress: bool = True,             # show a bar
+    held_out: ReplayBuffer | None = None,  # transitions, of the same kind, on which the loss is measured only
 ) -> list[dict]:                       # new rows of `agent.history`: one each `eval_every` updates, one at the end
     """Learn from the batch alone; an environment is only evaluated in.
+
+    The agent takes over the batch's table, and, where its settings ask for them, the scales of its observations and
+    rewards. An agent that goes on keeps the scales of the batch that it began with: other ones would be other networks.
 
     Raises `ValueError` where batch, agent and environment do not fit.
     Warns once where values leave the agent's `bounds`.
     """
     check_offline(agent, buffer, steps, eval_every, eval_episodes, eval_eps)
+    if held_out is not None:
+        check_fits_batch(agent, held_out)
     if eval_env is not None:
         with closing(make_envs(eval_env, atari=atari)) as envs:
             check_fits(agent, envs)
+    if agent.updates == 0:
+        set_scales(agent, buffer)
     set_bounds(agent, buffer)
+    agent.table = buffer.table or agent.table
+    unseen = None if held_out is None else held_out_sample(held_out, stream(seed, "held out"))
     draws = "sampling" if agent.updates == 0 else f"sampling from {agent.updates}"   # an agent that goes on draws anew
     rng = stream(seed, draws)
     reports: list[dict[str, torch.Tensor]] = []
@@ -181,6 +236,8 @@ def train_offline(
             evaluation = evaluate(agent, eval_env, eval_episodes, seed, eval_eps, atari)
             bar.set_postfix_str(f"return {evaluation.mean:.1f}")
         row = history_row(agent.updates, reports, evaluation)
+        if unseen is not None:
+            row |= held_out_metrics(agent, unseen)
         rows.append(row)
         agent.history.append(row)
         newest = history_row(agent.updates, reports[-100:])   # early updates show the random initial weights

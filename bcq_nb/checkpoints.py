@@ -18,11 +18,13 @@ from safetensors.torch import save_file
 from torch import nn
 from typing_extensions import Self
 
+from .checks import check_count
 from .files import atomic_path, name_damage, space_from_json, space_to_json, subclass_named
+from .tables import Table
 
 # %% auto #0
-__all__ = ['save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_state', 'section', 'restore_training',
-           'tuples', 'Checkpoint']
+__all__ = ['KIND', 'HEADER', 'save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_state', 'section',
+           'restore_training', 'check_header', 'read_bounds', 'tuples', 'Checkpoint']
 
 # %% ../nbs/04a_checkpoints.ipynb #2fb16051
 def save_tensors(
@@ -119,6 +121,45 @@ def restore_training(
             optimizer.state[weight][key] = moment.copy_(value)
 
 # %% ../nbs/04a_checkpoints.ipynb #ba8bbe26
+KIND = "agent 2"   # what files say they hold; the 2 is the version of the format
+HEADER: dict[str, type | tuple[type, ...]] = {
+    "class": str,
+    "config": dict,
+    "obs_space": dict,
+    "n_actions": int,
+    "updates": int,
+    "history": list,
+    "bounds": (list, type(None)),
+    "rng": dict,
+    "table": (dict, type(None)),
+}
+
+
+def check_header(
+    header: dict,  # of a file
+) -> None:
+    "Raise where something is missing (`KeyError`), of another type (`TypeError`) or of another version (`ValueError`)."
+    kind = header.get("kind", "an agent of an older version")
+    if kind != KIND:
+        raise ValueError(f"it holds {kind}, and this version reads {KIND}: train it again")
+    for name, kinds in HEADER.items():
+        value = header[name]
+        if not isinstance(value, kinds):
+            raise TypeError(f"{name} is {value!r}")
+    check_count("n_actions", header["n_actions"])
+    check_count("updates", header["updates"], low=0)
+
+
+def read_bounds(
+    bounds: list | None,             # from JSON
+) -> tuple[float, float] | None:     # least and largest value
+    "The bounds of the values."
+    if bounds is None:
+        return None
+    low, high = bounds
+    return float(low), float(high)
+
+
 def tuples(
     settings: dict,  # from JSON, which knows lists only
 ) -> dict:           # with tuples, as configurations have them
@@ -142,6 +183,7 @@ class Checkpoint:
     updates: int                          # updates so far
     history: list[dict]                   # a row for each evaluation so far
     bounds: tuple[float, float] | None    # least and largest possible value, where known
+    table: Table | None                   # how the table that it has learned from became numbers, if it was one
 
     def __init__(self, obs_space: Box, n_actions: int, config: Any = None, seed: int = 0, device: str = "auto"):
         raise NotImplementedError("a class made from this one makes its networks here")
@@ -157,6 +199,7 @@ class Checkpoint:
     def save(self, path: str | Path) -> None:
         "Write everything to one `.safetensors` file, whole or not at all."
         header = {
+            "kind": KIND,
             "class": type(self).__name__,
             "config": asdict(self.config),
             "obs_space": space_to_json(self.obs_space),
@@ -165,6 +208,7 @@ class Checkpoint:
             "history": self.history,
             "bounds": self.bounds,
             "rng": self.rng.bit_generator.state,
+            "table": None if self.table is None else self.table.to_json(),
         }
         save_tensors(path, header, self.state_dict())
 
@@ -176,17 +220,18 @@ class Checkpoint:
         """
         with name_damage(path, "an agent"):   # safetensors, JSON and NumPy each raise their own
             header, state = load_tensors(path)
-            name = header["class"]
-            n_actions = int(header["n_actions"])
+            check_header(header)
             space = space_from_json(header["obs_space"])
-        kind = subclass_named(cls, name)
+        kind = subclass_named(cls, header["class"])
         with name_damage(path, "an agent"):
             config = kind.make_config(**tuples(header["config"]))
-        agent = kind(space, n_actions, config, device=device)
-        agent.load_state_dict(state)
+        agent = kind(space, header["n_actions"], config, device=device)
         with name_damage(path, "an agent"):
+            agent.load_state_dict(state)
             agent.updates = header["updates"]
             agent.history = header["history"]
-            agent.bounds = None if header["bounds"] is None else tuple(header["bounds"])
+            agent.bounds = read_bounds(header["bounds"])
             agent.rng.bit_generator.state = header["rng"]
+            if header["table"] is not None:
+                agent.table = Table.from_json(header["table"])
         return agent

@@ -8,6 +8,7 @@ from __future__ import annotations
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ from gymnasium.spaces import Box
 from tqdm.auto import trange
 from typing_extensions import Self
 
+from .agents import Agent, existing, new_network, pick_device
 from .atari import AtariConfig, is_atari
 from .buffers import Batch
-from .checkpoints import Checkpoint
 from .checks import check_above_zero, check_count, check_probability
-from .environments import default_eps, explore, make_envs, spaces_of, step_envs, stream
+from .environments import default_eps, make_envs, reset_envs, spaces_of, step_envs, stream
 from .evaluation import evaluate
 from .frames import make_buffer
+from .masks import random_actions
 from .networks import QNetwork
 from bcq_nb.training import (
     Exploration,
@@ -33,9 +35,8 @@ from bcq_nb.training import (
     count_due,
     history_row,
     learn,
-    new_network,
-    pick_device,
     set_bounds,
+    set_scales,
     value_metrics,
     watch_bounds,
 )
@@ -50,12 +51,14 @@ class DQNConfig:
     # The network
     hidden: tuple[int, ...] = (256, 256)  # features of each head's hidden layers (authors: 256 256)
     scale_obs: bool = True                # divide uint8 observations by 255 (ours, as is usual; the authors do not)
+    standardize: bool = False             # vectors less the batch's mean, over its deviation (ours; the authors do not)
     # The target
     discount: float = 0.99                # γ in [0, 1] (authors: 0.99; Mnih et al. 2015)
     target_rate: float = 0.005            # ρ in (0, 1], share of the way to the online network (authors: 0.005)
     target_every: int = 1                 # updates from one such step to the next (authors: 1)
     clip_reward: bool = False             # learn from rewards clipped to [-1, 1] (Mnih et al. 2015, for Atari)
     clip_target: bool = False             # keep targets within the bounds of the values (ours; off, as the authors)
+    scale_reward: bool = False            # the batch's root mean square reward is the loss's unit (ours; off, too)
     # The optimizer
     lr: float = 3e-4                      # α, Adam's learning rate (authors: 3e-4)
     adam_eps: float = 1e-8                # what Adam adds to its denominator (authors: 1e-8)
@@ -70,6 +73,8 @@ class DQNConfig:
             check_above_zero(name, getattr(self, name))
         for name in ("discount", "target_rate"):
             check_probability(name, getattr(self, name))
+        for name in ("scale_obs", "standardize", "clip_reward", "clip_target", "scale_reward"):
+            check_kind(name, getattr(self, name), bool)
 
     @classmethod
     def atari(cls, **changes: Any) -> Self:
@@ -103,7 +108,7 @@ def move_target(
             slow.lerp_(fast, rate)
 
 # %% ../nbs/05_dqn.ipynb #8bd66f4e
-class DQN(Checkpoint):
+class DQN(Agent):
     """Deep Q-learning with the plain target r + γ max Q'(s', ·) (Mnih et al. 2015; authors' DQN.py).
 
     Raises `ValueError` for another class's settings, observations that no network takes, a device that is not there.
@@ -133,26 +138,33 @@ class DQN(Checkpoint):
         self.updates = 0
         self.history = []
         self.bounds = None                # least and largest value; known once training has seen rewards
+        self.table = None                 # known once it has learned from a table
 
-    def greedy(self, obs: torch.Tensor) -> torch.Tensor:
-        "(B,) argmax Q(s, ·)."
-        return self.network(obs).argmax(1)
+    def greedy(self, obs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        "(B,) argmax Q(s, ·) over the actions that exist."
+        return existing(self.network(obs), mask).argmax(1)
 
-    def next_value(self, next_obs: torch.Tensor) -> torch.Tensor:
-        "(B,) max Q'(s', ·): the target network both chooses and values."
-        return self.target(next_obs).max(1).values
+    def next_value(self, next_obs: torch.Tensor, next_mask: torch.Tensor | None = None) -> torch.Tensor:
+        "(B,) max Q'(s', ·) over the actions that exist: the target network both chooses and values."
+        return existing(self.target(next_obs), next_mask).max(1).values
 
     def td_target(self, batch: Batch) -> torch.Tensor:
         "(B,) r + γ (1 - terminated) next_value(s'), a constant to the gradient."
         reward = batch.reward.clamp(-1, 1) if self.config.clip_reward else batch.reward
         with torch.no_grad():
-            y = reward + self.config.discount * (1 - batch.terminated) * self.next_value(batch.next_obs)
+            future = self.next_value(batch.next_obs, batch.next_mask)
+            y = reward + self.config.discount * (1 - batch.terminated) * future
         return clip_to_bounds(y, self.bounds) if self.config.clip_target else y
 
+    def value_loss(self, q: torch.Tensor, batch: Batch) -> torch.Tensor:
+        "Huber loss of Q(s, a), (B,), against the target, both in the unit of the values: 1 but for `scale_reward`."
+        unit = self.network.value_scale
+        return F.smooth_l1_loss(q / unit, self.td_target(batch) / unit)
+
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        "Huber loss of Q(s, a) against the target; and what to record."
+        "`value_loss`; and what to record."
         q = at_action(self.network(batch.obs), batch.action)   # (B, n_actions) -> (B,)
-        loss = F.smooth_l1_loss(q, self.td_target(batch))
+        loss = self.value_loss(q, batch)
         return loss, {"loss": loss.detach(), **value_metrics(q)}
 
     def update(self, batch: Batch) -> dict[str, torch.Tensor]:
@@ -166,30 +178,12 @@ class DQN(Checkpoint):
             move_target(self.target_weights, self.weights, self.config.target_rate)
         return metrics
 
-    def tensor(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) on the agent's device. Raises `ValueError` where it is no stack of its observations."
-        if np.shape(obs)[1:] != self.obs_space.shape:
-            raise ValueError(f"obs has shape {tuple(np.shape(obs))}: this agent takes {self.obs_space.shape} "
-                             "with a batch axis in front")
-        return torch.as_tensor(obs, device=self.device)
-
-    def q_values(self, obs: np.ndarray | torch.Tensor) -> torch.Tensor:
-        "(B, *obs_shape) to (B, n_actions): the online network's values."
-        with torch.inference_mode():
-            return self.network(self.tensor(obs))
-
-    def act(self, obs: np.ndarray | torch.Tensor, eps: float = 0.0) -> np.ndarray:
-        "(B, *obs_shape) to (B,) int64 actions, each replaced by a random one with probability eps."
-        with torch.inference_mode():
-            action = self.greedy(self.tensor(obs)).numpy(force=True)
-        return action if eps == 0 else explore(action, eps, self.n_actions, self.rng)
-
 # %% ../nbs/05_dqn.ipynb #46a17681
 class DoubleDQN(DQN):
     "DQN whose target is chosen by the online network and valued by the target network (van Hasselt et al. 2016)."
-    def next_value(self, next_obs: torch.Tensor) -> torch.Tensor:
-        "(B,) Q'(s', argmax Q(s', ·))."
-        return at_action(self.target(next_obs), self.greedy(next_obs))
+    def next_value(self, next_obs: torch.Tensor, next_mask: torch.Tensor | None = None) -> torch.Tensor:
+        "(B,) Q'(s', argmax Q(s', ·)) over the actions that exist."
+        return at_action(self.target(next_obs), self.greedy(next_obs, next_mask))
 
 # %% ../nbs/05_dqn.ipynb #3c631651
 def train_behavioral(
@@ -203,6 +197,7 @@ def train_behavioral(
     atari: AtariConfig | None = None,        # preprocessing, for `ALE/…` only
     device: str = "auto",                    # "auto" is a GPU where there is one
     progress: bool = True,                   # show a bar
+    replay: str | Path | None = None,        # the file, `.npz`, in which the buffer is kept at the end, if it is to be
 ) -> DQN:                                    # the last policy, with its `history`
     "Train DQN online for a while: the partially trained policy that is to write the batch. Raises `ValueError`."
     config = config or (DQNConfig.atari() if is_atari(env_id) else DQNConfig())
@@ -218,23 +213,25 @@ def train_behavioral(
     with closing(make_envs(env_id, n, seed, atari)) as envs:
         obs_space, actions = spaces_of(envs)
         agent = DQN(obs_space, int(actions.n), config, seed, device)
-        buffer = make_buffer(min(plan.capacity, steps), obs_space, agent.n_actions, n)
-        obs, _ = envs.reset()
+        obs, mask = reset_envs(envs)
+        buffer = make_buffer(min(plan.capacity, steps), obs_space, agent.n_actions, n, masks=mask is not None)
         bar = trange(n, steps + n, n, desc="behavioral", unit="step", unit_scale=n, disable=not progress)
         for step in bar:
             # Act
             warming_up = step <= plan.warmup
             if warming_up:
-                action = warmup_rng.integers(agent.n_actions, size=n)
+                action = random_actions(n, agent.n_actions, warmup_rng, mask)
             else:
-                action = agent.act(obs, plan.eps(agent.updates))
+                action = agent.act(obs, plan.eps(agent.updates), mask)
             # Store
-            result = step_envs(envs, action)
-            buffer.add(obs, action, result.reward, result.next_obs, result.terminated, result.truncated)
-            obs = result.obs
+            result = step_envs(envs, action, mask)
+            ends = result.terminated, result.truncated
+            buffer.add(obs, action, result.reward, result.next_obs, *ends, mask, result.next_mask)
+            obs, mask = result.obs, result.mask
             # Learn
             if not warming_up:
                 if agent.bounds is None:
+                    set_scales(agent, buffer)
                     set_bounds(agent, buffer)
                 reports += learn(agent, buffer, count_due(step, n, plan.train_every), sampling_rng)
             # Measure
@@ -246,4 +243,6 @@ def train_behavioral(
                 set_bounds(agent, buffer)
                 warned = warned or watch_bounds(agent, newest)
                 bar.set_postfix_str(f"return {evaluation.mean:.1f}")
+    if replay is not None:
+        buffer.save(replay)
     return agent

@@ -43,12 +43,13 @@ def nature_cnn(
 
 # %% ../nbs/04_networks.ipynb #a7e14c3c
 class Encoder(nn.Module):
-    """Observations to features: frames through `nature_cnn`, vectors as they are.
+    """Observations to features: frames through `nature_cnn`, vectors as they are, or standardized.
 
     Raises `ValueError` for observations that are neither vectors nor stacked frames of at least 36 × 36.
     """
 
-    scale: torch.Tensor  # what observations are multiplied by, ()
+    mean: torch.Tensor | None  # what is subtracted from vectors, (n,); nothing from frames
+    scale: torch.Tensor        # what observations are multiplied by then: (n,) for vectors, () for frames
 
     def __init__(self,
         obs_space: Box,          # of one environment: (n,) or (stack, H, W)
@@ -62,18 +63,33 @@ class Encoder(nn.Module):
             raise ValueError(f"obs_space is {obs_space}: "
                              "it must be a Box of vectors (n,), or of stacked frames (stack, H, W) from 36×36")
         divide = scale_obs and obs_space.dtype == "uint8"
-        self.register_buffer("scale", torch.tensor(1 / 255 if divide else 1.0), persistent=False)
+        self.register_buffer("mean", torch.zeros(shape) if is_vector else None)
+        self.register_buffer("scale", torch.full(shape if is_vector else (), 1 / 255 if divide else 1.0))
         self.body = nature_cnn(shape[0]) if is_frames else nn.Identity()
         with torch.no_grad():
             self.features = self(torch.zeros(1, *shape)).shape[1]
 
+    def standardize(self,
+        mean: torch.Tensor,       # (n,) of each number of a vector
+        deviation: torch.Tensor,  # (n,) standard deviation of each, from 0
+    ) -> None:
+        "From now on vectors less `mean`, over `deviation`. What never changes has no deviation: there it is 1."
+        varies = deviation > torch.finfo(torch.float32).tiny
+        self.mean.copy_(mean)
+        self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))
+
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         "(B, *obs_shape) of any type to (B, features)."
-        return self.body(obs.to(self.scale.dtype) * self.scale)
+        obs = obs.to(self.scale.dtype)
+        if self.mean is not None:
+            obs = obs - self.mean
+        return self.body(obs * self.scale)
 
 # %% ../nbs/04_networks.ipynb #1184b1df
 class QNetwork(nn.Module):
     "A value for each action. Raises `ValueError` for observations that `Encoder` does not take, and without an action."
+
+    value_scale: torch.Tensor  # () what the head's numbers are multiplied by, above 0
 
     def __init__(self,
         obs_space: Box,                        # of one environment: (n,) or (stack, H, W)
@@ -83,15 +99,20 @@ class QNetwork(nn.Module):
     ):
         super().__init__()
         self.encoder = Encoder(obs_space, scale_obs)
+        self.register_buffer("value_scale", torch.tensor(1.0))
         self.add_heads((self.encoder.features, *hidden, check_count("n_actions", n_actions)))
 
     def add_heads(self, sizes: tuple[int, ...]) -> None:
         "An MLP of these sizes for the values."
         self.q = mlp(sizes)
 
+    def values(self, features: torch.Tensor) -> torch.Tensor:
+        "(B, features) to values (B, n_actions), in the rewards' own unit."
+        return self.q(features) * self.value_scale
+
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         "(B, *obs_shape) to values (B, n_actions)."
-        return self.q(self.encoder(obs))
+        return self.values(self.encoder(obs))
 
 # %% ../nbs/04_networks.ipynb #2d6332bf
 class BCQNetwork(QNetwork):
@@ -105,4 +126,4 @@ class BCQNetwork(QNetwork):
     def both(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "(B, *obs_shape) to values and logits, (B, n_actions) each."
         features = self.encoder(obs)
-        return self.q(features), self.imitation(features)
+        return self.values(features), self.imitation(features)

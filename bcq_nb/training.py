@@ -8,22 +8,21 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
-from gymnasium.spaces import Box
 
 from .buffers import ReplayBuffer
 from .checkpoints import Checkpoint
 from .checks import check_count, check_probability
-from .environments import stream
+
 from .evaluation import Evaluation
-from .networks import QNetwork
 
 # %% auto #0
-__all__ = ['Net', 'check_kind', 'pick_device', 'new_network', 'Exploration', 'check_plan', 'learn', 'count_due', 'value_metrics',
-           'history_row', 'value_bounds', 'for_ever', 'set_bounds', 'watch_bounds', 'clip_to_bounds']
+__all__ = ['check_kind', 'Exploration', 'check_plan', 'learn', 'count_due', 'value_metrics', 'history_row', 'seen_rewards',
+           'value_bounds', 'for_ever', 'set_bounds', 'watch_bounds', 'clip_to_bounds', 'mean_and_deviation',
+           'set_scales']
 
 # %% ../nbs/04b_training.ipynb #29326938
 def check_kind(
@@ -34,35 +33,6 @@ def check_kind(
     "Raise `ValueError` where a value is of another class."
     if type(value) is not kind:
         raise ValueError(f"{name} is of type {type(value).__name__}: it must be {kind.__name__}")
-
-# %% ../nbs/04b_training.ipynb #7735fe46
-def pick_device(
-    device: str,      # "auto", "cpu", "cuda", "cuda:1", "mps"
-) -> torch.device:    # "auto" is a GPU where there is one
-    "Where to compute. Raises `ValueError` for a device that is not there."
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        return torch.empty(0, device=device).device
-    except Exception as error:  # PyTorch raises several kinds
-        raise ValueError(f"device is {device!r}, which is not here: 'cpu' always is, "
-                         "'auto' takes a GPU where there is one") from error
-
-# %% ../nbs/04b_training.ipynb #bf224bc0
-Net = TypeVar("Net", bound=QNetwork)
-
-
-def new_network(
-    make_network: type[Net],     # the class of the network
-    obs_space: Box,              # observations of one environment
-    n_actions: int,              # number of actions
-    config: Any,                 # with `hidden`, its layers, and `scale_obs`
-    seed: int,                   # of the initial weights
-) -> Net:
-    "A network whose weights the seed decides; PyTorch's global random stream is left as it was."
-    with torch.random.fork_rng():
-        torch.manual_seed(int(stream(seed, "initialization").integers(2**63)))
-        return make_network(obs_space, n_actions, config.hidden, config.scale_obs)
 
 # %% ../nbs/04b_training.ipynb #672903af
 @dataclass(frozen=True)
@@ -173,6 +143,17 @@ def history_row(
     return row
 
 # %% ../nbs/04b_training.ipynb #cdcee38d
+def seen_rewards(
+    buffer: ReplayBuffer,       # the batch, or what has been collected so far
+    clip_reward: bool = False,  # rewards are learned from clipped to [-1, 1]
+) -> torch.Tensor:              # (n,) the rewards that are learned from
+    "All rewards of a buffer. Raises `ValueError` if it is empty."
+    rewards = buffer.reward[buffer.slots()]
+    if len(rewards) == 0:
+        raise ValueError("the buffer is empty: without rewards nothing is known of the values")
+    return rewards.clamp(-1, 1) if clip_reward else rewards
+
+
 def value_bounds(
     buffer: ReplayBuffer,       # the batch, or what has been collected so far
     discount: float,            # γ in [0, 1]
@@ -180,11 +161,7 @@ def value_bounds(
 ) -> tuple[float, float]:       # the least and the largest value that a policy can have, if the batch shows all rewards
     "Between the smallest reward once or for ever, and the largest once or for ever. Raises `ValueError` if empty."
     check_probability("discount", discount)
-    rewards = buffer.reward[buffer.slots()]
-    if len(rewards) == 0:
-        raise ValueError("the buffer is empty: without rewards nothing is known of the values")
-    if clip_reward:
-        rewards = rewards.clamp(-1, 1)
+    rewards = seen_rewards(buffer, clip_reward)
     least, most = rewards.min().item(), rewards.max().item()
     return min(least, for_ever(least, discount)), max(most, for_ever(most, discount))
 
@@ -213,12 +190,13 @@ def watch_bounds(
     agent: Checkpoint,  # with `bounds`, or None where nothing is known
     row: dict,          # the newest row of its history
 ) -> bool:              # values have left the bounds, and it was said
-    "Warn where values are outside of what the rewards allow, by more than a tenth of that range and more than 1."
+    "Warn where values are outside of what the rewards allow, by more than a tenth of that range and more than a unit."
     if agent.bounds is None or "q_max" not in row:
         return False
     low, high = agent.bounds
-    margin = max(0.1 * (high - low), 1.0)   # a network is never exact
-    untrained = 0.0                         # about what a new network believes: no sign of trouble
+    unit = agent.network.value_scale.item()
+    margin = max(0.1 * (high - low), unit)   # a network is never exact
+    untrained = 0.0                          # about what a new network believes: no sign of trouble
     lowest, highest = min(low, untrained) - margin, max(high, untrained) + margin
     if lowest <= row["q_min"] and row["q_max"] <= highest:
         return False
@@ -238,3 +216,31 @@ def clip_to_bounds(
                          "call set_bounds(agent, buffer) first")
     low, high = bounds
     return y.clamp(low, high)
+
+# %% ../nbs/04b_training.ipynb #3c9bc0bf
+def mean_and_deviation(
+    buffer: ReplayBuffer,  # with vectors, at least one
+) -> tuple[torch.Tensor, torch.Tensor]:  # (n,) float64 each
+    "Mean and standard deviation of each number of an observation, block by block: the batch is not copied whole."
+    slots = buffer.slots()
+    blocks = np.array_split(slots, math.ceil(len(slots) / 65_536))
+    mean = sum(buffer.transitions(block).obs.double().sum(0) for block in blocks) / len(slots)
+    squares = sum((buffer.transitions(block).obs.double() - mean).square().sum(0) for block in blocks)
+    return mean, (squares / len(slots)).sqrt()
+
+# %% ../nbs/04b_training.ipynb #2745a561
+def set_scales(
+    agent: Checkpoint,     # one that has not learned yet; its networks are changed where its settings say so
+    buffer: ReplayBuffer,  # the batch, or what has been collected so far
+) -> None:
+    "`standardize`: observations to mean 0 and deviation 1. `scale_reward`: the root mean square reward becomes the unit."
+    networks = agent.network, agent.target
+    if agent.config.standardize:
+        mean, deviation = mean_and_deviation(buffer)
+        for network in networks:
+            network.encoder.standardize(mean, deviation)
+    if agent.config.scale_reward:
+        rewards = seen_rewards(buffer, agent.config.clip_reward).double()
+        unit = rewards.square().mean().sqrt().item() or 1.0   # without any reward there is nothing to scale
+        for network in networks:
+            network.value_scale.fill_(unit)
