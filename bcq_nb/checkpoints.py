@@ -20,6 +20,7 @@ from typing_extensions import Self
 
 from .checks import check_count
 from .files import atomic_path, name_damage, space_from_json, space_to_json, subclass_named
+from .networks import QNetwork
 from .tables import Table
 
 # %% auto #0
@@ -176,8 +177,8 @@ class Checkpoint:
     config: Any                           # one of it
     obs_space: Box                        # observations of one environment
     n_actions: int                        # number of actions
-    network: nn.Module                    # the network that learns
-    target: nn.Module                     # its slow copy
+    network: QNetwork                     # the network that learns
+    target: QNetwork                      # its slow copy
     optimizer: torch.optim.Optimizer      # Adam over the network's parameters
     rng: np.random.Generator              # where its exploration comes from
     updates: int                          # updates so far

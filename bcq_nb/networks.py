@@ -74,6 +74,8 @@ class Encoder(nn.Module):
         deviation: torch.Tensor,  # (n,) standard deviation of each, from 0
     ) -> None:
         "From now on vectors less `mean`, over `deviation`. What never changes has no deviation: there it is 1."
+        if self.mean is None:
+            raise ValueError("frames cannot be standardized: the numbers of a vector can")
         varies = deviation > torch.finfo(torch.float32).tiny
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))

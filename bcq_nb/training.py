@@ -224,16 +224,17 @@ def mean_and_deviation(
     "Mean and standard deviation of each number of an observation, block by block: the batch is not copied whole."
     slots = buffer.slots()
     blocks = np.array_split(slots, math.ceil(len(slots) / 65_536))
-    mean = sum(buffer.transitions(block).obs.double().sum(0) for block in blocks) / len(slots)
-    squares = sum((buffer.transitions(block).obs.double() - mean).square().sum(0) for block in blocks)
-    return mean, (squares / len(slots)).sqrt()
+    sums = [buffer.transitions(block).obs.double().sum(0) for block in blocks]
+    mean = torch.stack(sums).sum(0) / len(slots)
+    squares = [(buffer.transitions(block).obs.double() - mean).square().sum(0) for block in blocks]
+    return mean, (torch.stack(squares).sum(0) / len(slots)).sqrt()
 
 # %% ../nbs/04b_training.ipynb #2745a561
 def set_scales(
     agent: Checkpoint,     # one that has not learned yet; its networks are changed where its settings say so
     buffer: ReplayBuffer,  # the batch, or what has been collected so far
 ) -> None:
-    "`standardize`: observations to mean 0 and deviation 1. `scale_reward`: the root mean square reward becomes the unit."
+    "`standardize`: observations to mean 0, deviation 1. `scale_reward`: the root mean square reward becomes the unit."
     networks = agent.network, agent.target
     if agent.config.standardize:
         mean, deviation = mean_and_deviation(buffer)

@@ -116,7 +116,8 @@ def test_the_target_is_the_best_that_exists_by_a_loop():
             there = np.flatnonzero(batch.next_mask[i]).tolist()
             if kind is DiscreteBCQ:
                 odds = np.exp(agent.network.both(batch.next_obs)[1][i].detach().numpy().astype(float))
-                there = [a for a in there if odds[a] > config.threshold * max(odds[there]) or odds[a] == max(odds[there])]
+                most = max(odds[there])
+                there = [a for a in there if odds[a] > config.threshold * most or odds[a] == most]
             value = max(target[i][a] for a in there)
             if kind is not DQN:
                 value = target[i][max(there, key=q[i].__getitem__)]
@@ -280,7 +281,7 @@ def test_units_do_not_matter(change, kind, unscaled):
     values = agent.q_values(obs)
     assert values.max(1).values.mean().item() == pytest.approx(pay, rel=0.1)       # in the log's own unit
     assert agent.bounds[1] == pytest.approx(pay / (1 - agent.config.discount), rel=1e-3)
-    assert agent.history[-1]["q_max"] < 1.5 * pay
+    assert agent.history[-1]["q"] == pytest.approx(pay / 2, rel=0.2)               # half of the tries were right
 
 
 def test_rewards_in_another_unit_lead_to_the_same_actions():
@@ -320,11 +321,10 @@ def test_mean_and_deviation_of_a_large_offset():
 def test_scales_are_those_of_the_first_batch():
     first, second = one_step_log(factors=(2, 1, 1), pay=10)[0], one_step_log(offset=50, pay=1)[0]
     agent = trained(first)
-    scales = [agent.network.encoder.mean.clone(), agent.network.encoder.scale.clone(), agent.network.value_scale.clone()]
+    before = {name: value.clone() for name, value in agent.state_dict().items() if name.endswith(("mean", "scale"))}
     train_offline(agent, second, 50, progress=False)
-    for network in (agent.network, agent.target):
-        now = [network.encoder.mean, network.encoder.scale, network.value_scale]
-        assert all(torch.equal(a, b) for a, b in zip(scales, now, strict=True))
+    now = agent.state_dict()
+    assert len(before) == 6 and all(torch.equal(now[name], value) for name, value in before.items())
     assert agent.network.value_scale.item() == pytest.approx(10 * 0.5 ** 0.5, rel=0.05)   # half of the tries pay 10
 
 
@@ -343,7 +343,7 @@ def test_online_scales_come_from_the_warm_up():
 
 def test_standardize_is_for_vectors():
     for kind, config in ((DQN, DQNConfig.atari), (DiscreteBCQ, BCQConfig.atari)):
-        with pytest.raises(ValueError, match=r"standardize is for vectors, and observations have the shape \(2, 36, 36\)"):
+        with pytest.raises(ValueError, match=r"standardize is for vectors, and .* the shape \(2, 36, 36\)"):
             kind(FRAMES, 3, config(standardize=True), device="cpu")
         kind(FRAMES, 3, config(scale_reward=True), device="cpu")
 

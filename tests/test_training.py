@@ -11,8 +11,8 @@ from bcq_nb.training import Exploration
 def test_episodes_are_stored_from_their_first_observation(monkeypatch, n_envs):
     made = []
 
-    def make_and_keep(*args):
-        made.append(make_buffer(*args))
+    def make_and_keep(*args, **settings):
+        made.append(make_buffer(*args, **settings))
         return made[-1]
 
     monkeypatch.setattr(dqn, "make_buffer", make_and_keep)
