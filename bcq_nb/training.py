@@ -16,7 +16,6 @@ import torch
 from .buffers import ReplayBuffer
 from .checkpoints import Checkpoint
 from .checks import check_count, check_probability
-
 from .evaluation import Evaluation
 
 # %% auto #0
