@@ -162,11 +162,12 @@ class FrameBuffer(ReplayBuffer):
     """A replay buffer of stacked frames that keeps every frame once and rebuilds the stacks when it is sampled.
 
     Observations are (stack, H, W), oldest frame first, and zeros stand before an episode's first frame. Steps whose
-    oldest frames have been overwritten, at most `stack - 1` rows, are not sampled. Raises `ValueError` for observations
+    oldest frames have been overwritten, at most `stack - 1` rows, are not sampled; their frames are copied where
+    buffers are joined or split, and they count in `len`. Raises `ValueError` for observations
     of another shape, for a capacity below one stack, and when stacks are added that do not continue each other.
     """
     store: Frames
-    rows_at_once = 1   # of `from_arrays`: each stack is compared with the one before it
+    rows_at_once = 1   # of `from_arrays`: each stack is compared with the one that was written before it
 
     @staticmethod
     def least_capacity(obs_space: Box) -> int:

@@ -8,6 +8,8 @@ Compared on frames of Pong and on vectors:
 * `loop`: every frame once in NumPy, and for each sampled transition a Python loop that fills its two stacks.
 
 Times are medians of interleaved rounds, so that a busy machine slows all of them alike.
+
+And seconds for a log of a million rows of eight numbers: made of arrays, split, joined again, turned into a table.
 """
 import os
 import tempfile
@@ -137,7 +139,30 @@ def vectors(steps=100_000, batch_size=64):
     }, rounds=2000), "bare gather")
 
 
+def log(rows=1_000_000, steps=10, n_actions=25):
+    "Seconds that a whole log takes, with and without masks"
+    rng = np.random.default_rng(0)
+    obs = rng.random((rows, 8), np.float32)
+    action, reward = rng.integers(n_actions, size=rows), rng.random(rows)
+    is_last, never = np.arange(rows) % steps == steps - 1, np.zeros(rows, bool)
+    mask = np.ones((rows, n_actions), bool)
+    print(f"\na log of {rows:,} rows, episodes of {steps} steps: seconds")
+    for name, masks in (("without masks", {}), ("with masks", {"mask": mask, "next_mask": mask})):
+        clock = [time.perf_counter()]
+        buffer = ReplayBuffer.from_arrays(obs, action, reward, obs, is_last, never, **masks)
+        clock.append(time.perf_counter())
+        train, held_out = buffer.split(0.8)
+        clock.append(time.perf_counter())
+        train.extend(held_out)
+        clock.append(time.perf_counter())
+        buffer.to_frame()
+        clock.append(time.perf_counter())
+        times = zip(("from arrays", "split", "joined", "a table"), np.diff(clock), strict=True)
+        print(f"  {name:14}", ", ".join(f"{what} {seconds:.2f}" for what, seconds in times))
+
+
 if __name__ == "__main__":
     print(f"{os.cpu_count()} cores, PyTorch {torch.__version__} with {torch.get_num_threads()} threads")
     vectors()
+    log()
     frames()
