@@ -22,7 +22,7 @@ root = Path(__file__).resolve().parents[1]
 # The pipeline from top to bottom. The path is numbered; side notebooks have a letter behind the number
 MAP = {
     "the problem": ["00_extrapolation", "00a_guarantees"],
-    "environment ↓": ["02_atari", "03_environments"],
+    "environment ↓": ["02_atari", "02b_masks", "03_environments"],
     "behavior policy ↓": ["04_networks", "04a_checkpoints", "04b_training", "04c_agents", "05_dqn"],
     "batch ↓": ["01_buffers", "02a_frames", "02c_stacks", "06_generation"],
     "your own log ↓": ["08_logs", "07c_doubts", "08a_exchange", "07d_alignment", "06a_authors", "07b_report"],
