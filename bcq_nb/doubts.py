@@ -241,7 +241,7 @@ def tell_all(
     if roles["next_obs"]:
         notes += tell_contradictions(order, columns["obs"], columns["next_obs"])
     if (columns["reward"] == columns["reward"][0]).all():
-        notes.append("the reward is the same in all rows: no action is better than another")
+        notes.append("the reward is the same in all rows: policies differ only in how long their episodes last")
     notes += tell_columns(table, columns["obs"]) + tell_lost_steps(frame, table, order)
     for name, words in {table.action: table.actions, **table.categories}.items():
         notes += tell_alike(name, words)
