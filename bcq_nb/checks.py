@@ -213,6 +213,9 @@ def number_column(
     values = series.to_numpy()
     if kind in NUMBERS and values.dtype == object:
         values = np.asarray(to_numeric(values))
+    if kind == "integer" and values.dtype.kind not in "iu":
+        refuse_rows(name, np.abs(values.astype(float)) >= 2**63, "holds an integer of more than 64 bits",
+                    "leave the column out if it holds identifiers")
     if kind not in NUMBERS or values.dtype.kind not in "biuf":
         refuse_kind(name, series, kind)
     if values.dtype.kind == "f":

@@ -1,6 +1,7 @@
 """Tables in, buffers out: against a slow reference, with faults planted one at a time, in all types that pandas has."""
 import datetime
 import decimal
+import json
 import subprocess
 import sys
 import warnings
@@ -301,7 +302,7 @@ FAULTS = {
     "minus infinity": (planted(r=([7, 9], -np.inf)), {}, f"column 'r' is NaN or infinite {IN_ROWS}"),
     "too large": (planted(x=([7, 9], 1e39)), {}, f"column 'x' holds what float32 cannot hold (1e+39) {IN_ROWS}"),
     "integer": (planted(y=([7, 9], 2**24 + 1)), {}, f"column 'y' holds what float32 cannot hold (16777217) {IN_ROWS}"),
-    "huge integer": (planted(y=([7, 9], 2**70)), {}, "column 'y' holds"),
+    "huge integer": (planted(y=([7, 9], 2**70)), {}, f"column 'y' holds an integer of more than 64 bits {IN_ROWS}"),
     "reward": (planted(r=([7, 9], np.nan)), {}, f"column 'r' is missing {IN_ROWS}"),
     "action": (planted(a=([7, 9], None)), {}, f"column 'a' is missing {IN_ROWS}"),
     "episode": (planted(e=([7, 9], None)), {}, f"column 'e' is missing {IN_ROWS}"),
@@ -329,6 +330,8 @@ FAULTS = {
     "ranges as actions": (lambda log: log.assign(a=pd.cut(log["x"], 3)), {}, "make text, integers or booleans of it"),
     "missing word": (planted(w=([7, 9], None)), {"obs": ["x", "w"], "one_hot": "w"},
                      f"column 'w' is missing {IN_ROWS}"),
+    "amounts as actions": (lambda log: pd.DataFrame({**make_log(60).to_dict("list"), "a": np.arange(300) / 7}), {},
+                           "column 'a' holds 300 different entries"),
     "empty": (lambda log: log.iloc[:0], {}, "the table has no rows"),
     "twice in the table": (lambda log: pd.concat([log, log["x"]], axis=1), {}, "2 columns are called 'x'"),
     "absent": (lambda log: log.rename(columns={"x": "sofa_score"}), {"obs": ["sofa_scor"]},
@@ -532,11 +535,57 @@ def test_a_category_that_only_follows():
     assert buffer.store.next_obs[-1].tolist()[1:] == [0, 1] and buffer.store.next_obs[0].tolist()[1:] == [1, 0]
 
 
+@pytest.mark.parametrize("actions", [[0, 3, 7], np.array([0, 3, 7]), pd.Index([0, 3, 7]), range(8)])
+def test_labels_given_in_any_list(actions):
+    buffer = quietly(make_log(labels=(0, 3, 7)), **COLUMNS, terminated="end", actions=actions)
+    assert Table.from_json(json.loads(json.dumps(buffer.table.to_json()))) == buffer.table
+    assert buffer.table.actions == tuple(actions)
+
+
 def test_categories_come_in_their_own_order():
     log = make_log()
     log["a"] = pd.Categorical(log["a"], ["none", "low", "high", "never"])
     buffer = quietly(log, **COLUMNS, terminated="end")
     assert buffer.table.actions == ("none", "low", "high", "never") and buffer.n_actions == 4
+
+
+# A table that is acted on
+
+TABLE = Table(("x", "ward"), "a", ("none", "low"), {"ward": ("heart", "surgery")}, mask=("may_none", "may_low"))
+NEW = pd.DataFrame({"x": [1.0, 2.0], "ward": ["surgery", "heart"], "may_none": [1, 1], "may_low": [0, 1]})
+
+
+def test_what_an_agent_is_given():
+    assert TABLE.observations(NEW).tolist() == [[1, 0, 1], [2, 1, 0]]
+    assert TABLE.masks(NEW).tolist() == [[True, False], [True, True]]
+    assert TABLE.observations(NEW.iloc[:0]).shape == (0, 3) and TABLE.masks(NEW.iloc[:0]).shape == (0, 2)
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"x": [1.0, None]}, "column 'x' is missing in 1 of 2 rows, first in row 1"),
+    ({"ward": ["surgery", "home"]}, "column 'ward' holds ['home'], which is not among ['heart', 'surgery'],"),
+    ({"ward": ["surgery", None]}, "column 'ward' is missing in 1 of 2 rows, first in row 1"),
+    ({"ward": [pd.Timestamp("2026-01-31")] * 2}, "column 'ward' holds Timestamp('2026-01-31 00:00:00'), of type"),
+])
+def test_what_an_agent_is_not_given(change, words):
+    with pytest.raises(ValueError) as error:
+        TABLE.observations(NEW.assign(**change))
+    assert words in str(error.value)
+
+
+def test_masks_that_leave_no_action():
+    with pytest.raises(ValueError, match="column 'may_none may_low' leaves no action in 1 of 2 rows, first in row 0"):
+        TABLE.masks(NEW.assign(may_none=0))
+
+
+@pytest.mark.parametrize("labels", [("a", "b"), (0, 5), (0.5, 1.0), (False, True), (1, "a"), (0, 2.5)])
+def test_labels_keep_their_types(labels):
+    table = Table.from_json(json.loads(json.dumps(Table(("x",), "a", labels).to_json())))
+    found = table.labels([1, 0]).tolist()
+    assert found == [labels[1], labels[0]] and [type(label) for label in found] == [type(labels[1]), type(labels[0])]
+    assert table.labels(torch.tensor([1])).tolist() == [labels[1]]
+    frame = pd.DataFrame({"a": pd.Series(table.labels([1, 0, 1]))})
+    assert table.numbers(frame).tolist() == [1, 0, 1]
 
 
 # Files
