@@ -36,6 +36,7 @@ class Behavioral:
     exploration: Exploration  # how DQN meets the environment: random actions, and how often it learns
     eval_every: int = 1_000   # steps from one evaluation to the next, from 1
     eval_episodes: int = 10   # episodes of each evaluation, from 1
+    keep_replay: bool = False  # keep the newest transitions that it has met, as replay.npz
 
     def __post_init__(self):
         for name in ("steps", "eval_every", "eval_episodes"):
@@ -195,9 +196,12 @@ def write_behavior(run: Run, settings: Behavioral) -> None:
     "The first phase: `behavioral.safetensors`, `behavioral.csv`. Raises as `train_behavioral`, `check_settings`."
     if is_finished(run, "behavioral.csv", "behavioral", settings):
         return
+    replay = run.folder / ".replay.npz" if settings.keep_replay else None   # by this name until the phase has ended
     agent = train_behavioral(run.env, settings.steps, settings.dqn, settings.exploration, run.seed,
-                             settings.eval_every, settings.eval_episodes, run.atari, run.device)
+                             settings.eval_every, settings.eval_episodes, run.atari, run.device, replay=replay)
     write_settings(run, "behavioral", settings)
+    if replay is not None:
+        os.replace(replay, run.folder / "replay.npz")
     agent.save(run.folder / "behavioral.safetensors")
     write_rows(run.folder / "behavioral.csv", agent.history)
     print(f"wrote {run.folder / 'behavioral.safetensors'}")

@@ -12,6 +12,7 @@ import pytest
 from bcq_nb import cli
 from bcq_nb.atari import AtariConfig
 from bcq_nb.bcq import BCQConfig
+from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.cli import COMMANDS, DEFAULT_ENV, Command, default_settings, main, parse
 from bcq_nb.outcome import Video
 from bcq_nb.runs import Behavioral, Generate, Pipeline, Run, Train, check_settings, write_settings
@@ -178,6 +179,16 @@ def test_a_folder_of_somebody_else_is_left_alone(tmp_path, settings):
     with pytest.raises(ValueError, match="holds files, but no run"):
         write_settings(run, "generate", settings)
     assert [path.name for path in run.folder.iterdir()] == ["thesis.tex"]
+
+
+def test_what_an_agent_met_is_kept_on_request(bcq, story, tmp_path):
+    status, out, _ = bcq(f"behavioral --steps 1200 --eval-episodes 1 --keep-replay --out {tmp_path}")
+    folder, usual = tmp_path / "CartPole-v1/seed0", story / "runs/CartPole-v1/seed0"
+    assert status == 0 and sorted(everything(folder)) == [
+        folder / name for name in ("behavioral.csv", "behavioral.safetensors", "config.json", "replay.npz")]
+    assert len(ReplayBuffer.load(folder / "replay.npz")) == 1200
+    agents = [path / "behavioral.safetensors" for path in (folder, usual)]
+    assert agents[0].read_bytes() == agents[1].read_bytes(), "keeping changes nothing"
 
 
 def test_one_saved_agent_is_played_and_filmed_beside_its_file(bcq, story, tmp_path):
