@@ -31,12 +31,12 @@ __all__ = ['Behavioral', 'Generate', 'Train', 'Pipeline', 'Run', 'by_flag', 'che
 @dataclass(frozen=True)
 class Behavioral:
     "The first phase: train DQN online for a while. Its policy will write the batch."
-    steps: int                # environment steps, more than the exploration's warm-up
-    dqn: DQNConfig            # how DQN learns from the transitions it has met
-    exploration: Exploration  # how DQN meets the environment: random actions, and how often it learns
-    eval_every: int = 1_000   # steps from one evaluation to the next, from 1
-    eval_episodes: int = 10   # episodes of each evaluation, from 1
-    keep_replay: bool = False  # keep the newest transitions that it has met, as replay.npz
+    steps: int                 # environment steps, more than the exploration's warm-up
+    dqn: DQNConfig             # how DQN learns from the transitions it has met
+    exploration: Exploration   # how DQN meets the environment: random actions, and how often it learns
+    eval_every: int = 1_000    # steps from one evaluation to the next, from 1
+    eval_episodes: int = 10    # episodes of each evaluation, from 1
+    keep_replay: bool = False  # keep the transitions that it has met as well, in replay.npz
 
     def __post_init__(self):
         for name in ("steps", "eval_every", "eval_episodes"):
