@@ -322,6 +322,11 @@ FAULTS = {
                  f"column 'next_x' is missing {IN_ROWS}"),
     "unknown label": (planted(a=([7, 9], "huge")), {"actions": ["none", "low", "high"]},
                       f"column 'a' holds ['huge'], which is not among ['none', 'low', 'high'], {IN_ROWS}"),
+    "lists as actions": (planted(a=([7], [1, 0])), {}, "column 'a' holds lists or the like"),
+    "lists as episodes": (planted(e=([7], [1, 0])), {}, "column 'e' holds lists or the like"),
+    "lists as numbers": (planted(x=([7], [1, 0])), {}, "column 'x' holds what is no number ([1, 0]) in 1"),
+    "list among text masks": (planted(may=([7], [1, 0, 1])), {"mask": "may"}, "column 'may' holds lists or the like"),
+    "text among list masks": (planted(may=(range(7), [1, 1, 1])), {"mask": "may"}, "column 'may' holds what is nei"),
     "words": (lambda log: log.assign(x="a"), {}, "name the column in one_hot"),
     "numbers as text": (lambda log: log.assign(x=log["x"].astype(str)), {}, "pd.to_numeric"),
     "categories": (lambda log: log.assign(x=log["a"].astype("category")), {}, "name the column in one_hot"),
@@ -343,7 +348,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_faults(fault):
     plant, given, words = FAULTS[fault]
-    log = plant(make_log().assign(w="heart"))
+    log = plant(make_log().assign(w="heart", may="111"))
     with pytest.raises(ValueError) as error:
         quietly(log, **{**COLUMNS, "terminated": "end", **given})
     assert words in str(error.value)
