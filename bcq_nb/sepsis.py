@@ -105,8 +105,12 @@ def restrict(
     policy: np.ndarray,   # (S, A) probabilities
     allowed: np.ndarray,  # (S, A) bool
 ) -> np.ndarray:          # (S, A) probabilities
-    "A policy that takes allowed actions only, in the proportions that it had."
+    "A policy that takes allowed actions only, in the proportions it had. Raises `ValueError` where it takes none of them."
     inside = np.where(allowed, policy, 0)
+    nothing = inside.sum(axis=1) == 0
+    if nothing.any():
+        raise ValueError(f"in state {nothing.argmax()} the policy takes none of the allowed actions: "
+                         "allow one that it takes there")
     return inside / inside.sum(axis=1, keepdims=True)
 
 # %% ../nbs/08b_sepsis.ipynb #0c14535f
@@ -179,8 +183,10 @@ def to_table(
     masks: bool = False,  # a column `exists`, text of 0 and 1: the admissible actions
 ) -> Any:                 # a `DataFrame`
     "A log as a hospital would hand it out. Raises `ImportError` without pandas, which bcq_nb[data] installs."
-    import pandas as pd
-
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(f"tables need pandas: pip install 'bcq_nb[data]' ({error})") from error
     state, action, reward, _, terminated = log.steps
     columns = {"stay": log.stay, "hour": 4 * log.time}
     columns |= dict(zip(FEATURES, hospital.features[state].T, strict=True))
