@@ -1,4 +1,5 @@
 """Files as the authors' code writes them, against what really happened. Their code needs gym, so it is not run here."""
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,11 +124,13 @@ def test_frames_are_those_that_the_agent_saw(tmp_path, seed, is_live):
 def test_ends_of_episodes_of_frames(tmp_path, seed):
     "An episode ends where it terminated or was cut, and goes on where the newest row was left out"
     rng = np.random.default_rng(seed)
-    save_frames(tmp_path, play(250, limit=20, rng=rng), 150, 64, is_live=True)
+    left = save_frames(tmp_path, play(250, limit=20, rng=rng), 150, 64, is_live=True)
     buffer = from_authors(tmp_path, n_actions=3)
     ends = [bool(buffer.ended[slots[-1]]) for slots in buffer.episodes()]
     inside = [buffer.ended[slots[:-1]].any() for slots in buffer.episodes()]
-    assert all(ends[:-1]) and not any(inside)
+    newest = left[-1]
+    is_shown = newest.t > STACK   # so that the step before it is
+    assert all(ends[:-1]) and not any(inside) and ends[-1] == (newest.terminated or not is_shown)
     assert not buffer.first[buffer.slots()].any() and len(buffer.episode_returns()) == 0   # no episode is whole
     with_all = from_authors(tmp_path)
     assert with_all.n_actions == 3 and any("give n_actions" in note for note in with_all.notes)
@@ -247,10 +250,17 @@ def test_missing_files(folder):
     each_file(folder, lambda path: path.unlink(), FileNotFoundError, "there is no file")
 
 
+class Trap:
+    "What fails the test when it is unpickled"
+    def __reduce__(self):
+        return pytest.fail, ("a stranger's program has run",)
+
+
 @pytest.mark.parametrize("spoil", [lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"no array"),
                                    lambda path: path.write_bytes(path.read_bytes()[:-3]),
-                                   lambda path: np.save(path, np.array([{"a": 1}]), allow_pickle=True)],
-                         ids=["empty", "foreign", "cut short", "pickled"])
+                                   lambda path: np.save(path, np.array([Trap()]), allow_pickle=True),
+                                   lambda path: path.write_bytes(pickle.dumps(Trap()))],
+                         ids=["empty", "foreign", "cut short", "array of objects", "pickle"])
 def test_damaged_files(folder, spoil):
     each_file(folder, spoil, ValueError, "holds no array, or it is damaged")
 

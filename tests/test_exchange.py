@@ -116,9 +116,9 @@ def test_taxi_is_what_the_environment_gave(data_format):
 
 # There and back
 
-def made(kind, n_envs, capacity, n_rows, masks=False, probs=False, seed=0):
+def made(kind, n_envs, capacity, n_rows, masks=False, probs=False, ends=0.1):
     "A buffer that was played into: episodes terminate, are cut, lose a life (frames) or go on"
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     is_frames = kind is FrameBuffer
     space = Box(0, 255, (4, 6, 5), np.uint8) if is_frames else Box(-np.inf, np.inf, (3,))
     buffer = kind(capacity, space, 5, n_envs, masks, probs)
@@ -136,8 +136,8 @@ def made(kind, n_envs, capacity, n_rows, masks=False, probs=False, seed=0):
     mask[:, 2] = True
     for _ in range(n_rows):
         next_obs = np.concatenate([obs[:, 1:], new(n_envs)], axis=1) if is_frames else new(n_envs)
-        terminated, truncated = rng.random((2, n_envs)) < 0.1
-        life = (rng.random(n_envs) < 0.1) & is_frames
+        terminated, truncated = rng.random((2, n_envs)) < ends
+        life = (rng.random(n_envs) < ends) & is_frames
         next_mask = rng.random((n_envs, 5)) < 0.6
         next_mask[:, 2] = True
         extra = {"mask": mask, "next_mask": next_mask} if masks else {}
@@ -203,6 +203,15 @@ def test_minari_reads_what_we_wrote(kind, n_envs, capacity, n_rows, data_format)
         assert np.array_equal(theirs.actions, ours.action) and np.array_equal(theirs.rewards, ours.reward)
         assert np.array_equal(theirs.terminations, ours.terminated)
         assert not theirs.truncations[:-1].any() and theirs.truncations[-1] == (not theirs.terminations[-1])
+
+
+@formats
+@pytest.mark.parametrize("kind", [ReplayBuffer, FrameBuffer])
+def test_long_episodes(kind, data_format):
+    "Longer than what is written at once"
+    buffer = made(kind, 1, 3000, 2800, ends=0.0005)
+    assert max(len(slots) for slots in buffer.episodes()) > 1024
+    assert steps_of(from_minari(to_minari(buffer, "test-v0", data_format=data_format))) == steps_of(buffer)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.int16])
