@@ -105,7 +105,7 @@ def restrict(
     policy: np.ndarray,   # (S, A) probabilities
     allowed: np.ndarray,  # (S, A) bool
 ) -> np.ndarray:          # (S, A) probabilities
-    "A policy that takes allowed actions only, in the proportions it had. Raises `ValueError` where it takes none of them."
+    "A policy that takes allowed actions only, in its proportions. Raises `ValueError` where it takes none of them."
     inside = np.where(allowed, policy, 0)
     nothing = inside.sum(axis=1) == 0
     if nothing.any():
