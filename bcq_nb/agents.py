@@ -149,7 +149,7 @@ class Agent(Checkpoint):
         return exists
 
     def policy(self, obs: Any, softness: float = 0.0, mask: Any = None) -> torch.Tensor:
-        "(B, n_actions): how likely it is to act; softness, in [0, 1], is spread over `allowed`, the rest is greedy."
+        "(B, n_actions): probability of each action: softness, in [0, 1], is spread over `allowed`, the rest is greedy."
         check_probability("softness", softness)
         given, exists = self.inputs(obs, mask)
         allowed = self.allowed(given, exists)

@@ -188,7 +188,7 @@ class ReplayBuffer(Reader):
         "Two buffers, whole episodes in either, chosen at random. Raises `ValueError` where one would be empty."
         check_probability("share", share)
         episodes = list(self.episodes())
-        group = np.cumsum(~leans(self, episodes)) - 1   # one whose pictures show the episode before goes with it
+        group = np.cumsum(~leans(self, episodes)) - 1   # one that leans on the episode before (00g) goes with it
         n_groups = int(group[-1]) + 1 if episodes else 0
         n_first = round(share * n_groups)
         if not 0 < n_first < n_groups:

@@ -18,7 +18,7 @@ from .tables import Label, Table, as_label, find_labels, is_frame, mask_columns
 from .tables import read_table as read_table
 
 # %% auto #0
-__all__ = ['Steps', 'find_steps', 'tell_cut', 'read_flags', 'read_ends', 'as_names', 'check_roles', 'make_table', 'read_masks',
+__all__ = ['Steps', 'find_steps', 'tell_cut', 'read_flags', 'read_ends', 'as_names', 'check_roles', 'make_table', 'logged_masks',
            'read_columns', 'from_frame']
 
 # %% ../nbs/08_logs.ipynb #5aa8d954
@@ -150,7 +150,7 @@ def make_table(
     return Table(roles["obs"], action, labels, categories, roles["mask"])
 
 # %% ../nbs/08_logs.ipynb #4104dde2
-def read_masks(
+def logged_masks(
     frame: Any,                  # a `DataFrame`
     table: Table,                # how masks are made
     action: np.ndarray,          # (B,) int64: what was done in each row
@@ -174,7 +174,7 @@ def read_columns(
 ) -> dict[str, Any]:                    # what `ReplayBuffer.from_arrays` takes
     "The transitions of a table. Raises `ValueError` for entries that cannot be taken."
     action, seen = table.numbers(frame), table.observations(frame)
-    masks = read_masks(frame, table, action)
+    masks = logged_masks(frame, table, action)
     columns = {"obs": seen[steps.rows], "action": action[steps.rows],
                "reward": float_column(frame, roles["reward"][0])[steps.rows],
                "next_obs": seen[steps.after], "terminated": steps.terminated, "truncated": steps.truncated}

@@ -30,7 +30,7 @@ def is_frame(
 
 # %% ../nbs/00e_tables.ipynb #e401afb0
 def read_comma_separated(
-    path: Path,           # a CSV file, packed or not
+    path: Path,           # a CSV file, compressed or not
     text: Sequence[str],  # columns that are left as text
 ) -> Any:                 # a `DataFrame`
     "A table in CSV. Raises `ValueError` where two columns have one name, or the separator is no comma."
