@@ -516,6 +516,18 @@ def test_an_empty_buffer(datasets):
     assert not list(datasets.iterdir())
 
 
+def test_an_unknown_environment(datasets):
+    with pytest.raises(ValueError, match="there is no environment 'CartPol-v1': did you mean CartPole-v1"):
+        to_minari(made(ReplayBuffer, 1, 5, 5), "test-v0", env="CartPol-v1")
+    assert not (datasets / "test-v0").exists()
+
+
+def test_stacks_of_nothing():
+    _, data = pictures((40, 36))
+    with pytest.raises(ValueError, match="stack is 0: it must be an integer from 1"):
+        from_minari(data, stack=0)
+
+
 def test_the_environment_goes_with_it():
     data = to_minari(made(ReplayBuffer, 1, 5, 5), "test-v0", env="CartPole-v1")
     assert data.recover_environment().spec.id == "CartPole-v1" and data.observation_space.shape == (3,)
