@@ -19,7 +19,7 @@ from .networks import QNetwork
 from .tables import is_frame
 
 # %% auto #0
-__all__ = ['Net', 'pick_device', 'new_network', 'obs_tensor', 'mask_tensor', 'existing', 'Agent']
+__all__ = ['Net', 'pick_device', 'new_network', 'number_tensor', 'obs_tensor', 'mask_tensor', 'existing', 'Agent']
 
 # %% ../nbs/04c_agents.ipynb #b53abdf7
 def pick_device(
@@ -57,28 +57,44 @@ def new_network(
         return make_network(obs_space, n_actions, config.hidden, config.scale_obs)
 
 # %% ../nbs/04c_agents.ipynb #1cf8a142
+def number_tensor(
+    name: str,             # what it is called in the error
+    value: Any,            # an array, a tensor, or a list of lists
+    device: torch.device,  # where to
+) -> torch.Tensor:         # the same numbers
+    "Numbers on a device. Raises `ValueError` for tables, whose columns may be in any order, for text and for objects."
+    if isinstance(value, torch.Tensor):
+        return value.to(device)
+    array = np.empty(0, object) if hasattr(value, "__dataframe__") else np.asarray(value)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} is of type {type(value).__name__} and not an array of numbers: give one, or as obs a "
+                         "DataFrame of pandas with the columns of the log")
+    native = array.dtype.newbyteorder("=")   # files of other machines turn the bytes around, and PyTorch does not
+    return torch.as_tensor(np.asarray(array, native, order="C"), device=device)
+
+
 def obs_tensor(
-    obs: np.ndarray | torch.Tensor,  # (B, *shape)
+    obs: Any,                        # (B, *shape)
     shape: tuple[int, ...],          # of one observation
     device: torch.device,            # where to
 ) -> torch.Tensor:                   # (B, *shape)
     "Observations on a device. Raises `ValueError` for another shape, NaN and infinity."
-    if np.shape(obs)[1:] != shape:
-        raise ValueError(f"obs has shape {tuple(np.shape(obs))}: this agent takes {shape} "
+    given = number_tensor("obs", obs, device)
+    if given.shape[1:] != shape:
+        raise ValueError(f"obs has shape {tuple(given.shape)}: this agent takes {shape} "
                          "with a batch axis in front")
-    given = torch.as_tensor(obs, device=device)
     if given.is_floating_point() and not given.float().isfinite().all():
         raise ValueError("obs holds NaN, infinity or a number too large for float32: nothing can be said of it")
     return given
 
 # %% ../nbs/04c_agents.ipynb #b0ab1b02
 def mask_tensor(
-    mask: np.ndarray | torch.Tensor,  # (B, n_actions) bool, or 0 and 1
+    mask: Any,                        # (B, n_actions) bool, or 0 and 1
     shape: tuple[int, int],           # (B, n_actions)
     device: torch.device,             # where to
 ) -> torch.Tensor:                    # (B, n_actions) bool
     "Which actions exist, on a device. Raises `ValueError` for another shape, other numbers, a row without an action."
-    given = torch.as_tensor(mask, device=device)
+    given = number_tensor("mask", mask, device)
     if given.shape != shape:
         raise ValueError(f"mask has shape {tuple(given.shape)}: it must be {shape}, an entry for each action")
     exists = given != 0
@@ -132,6 +148,7 @@ class Agent(Checkpoint):
 
     def act(self, obs: Any, eps: float = 0.0, mask: Any = None) -> np.ndarray:
         "(B,) int64 actions, each with probability eps a random one; for a DataFrame in the words of the log."
+        check_probability("eps", eps)
         given, exists = self.inputs(obs, mask)
         table = self.table if is_frame(obs) else None
         with torch.inference_mode():

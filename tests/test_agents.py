@@ -4,6 +4,7 @@ import json
 import gymnasium as gym
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 import torch.nn.functional as F
@@ -453,6 +454,34 @@ def test_what_is_no_number_is_refused(value):
         for ask in (agent.act, agent.q_values, agent.allowed, agent.probabilities, agent.policy):
             with pytest.raises(ValueError, match="obs holds NaN, infinity or a number too large"):
                 ask(given)
+
+
+@pytest.mark.parametrize("value", [
+    np.zeros((2, 4), complex), np.zeros((2, 4), object), np.full((2, 4), "1"), [["1", "2", "3", "4"]] * 2, None,
+    pa.table({name: [0.0, 1.0] for name in "abcd"}),   # as wide as an observation, and who knows in which order
+], ids=["complex", "objects", "text", "lists of text", "None", "pyarrow"])
+def test_what_is_no_array_is_refused(value):
+    agent = DiscreteBCQ(VECTOR, 4, device="cpu")
+    for ask in (agent.act, agent.q_values, agent.allowed, agent.probabilities, agent.policy):
+        with pytest.raises(ValueError, match="obs is of type .* and not an array of numbers"):
+            ask(value)
+    for ask in (agent.act, agent.allowed, agent.probabilities, agent.policy):
+        with pytest.raises(ValueError, match="mask is of type .* and not an array of numbers"):
+            ask(np.zeros((2, 4)), mask="1111" if value is None else value)
+
+
+def test_arrays_in_any_layout_are_the_same_numbers():
+    agent = DiscreteBCQ(VECTOR, 3, device="cpu")
+    obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
+    turned = np.ascontiguousarray(obs[::-1, ::-1])[::-1, ::-1]
+    for given in (obs.tolist(), obs.astype(">f4"), turned, np.asfortranarray(obs), torch.from_numpy(obs)):
+        assert torch.equal(agent.q_values(given), agent.q_values(obs))
+
+
+@pytest.mark.parametrize("eps", [-0.1, 1.5, np.nan, None, "0.5"])
+def test_eps_is_a_probability(eps):
+    with pytest.raises(ValueError, match="eps is .* a probability is in"):
+        DQN(VECTOR, 2, device="cpu").act(np.zeros((1, 4), np.float32), eps)
 
 
 def test_another_table_is_refused(doctor):
