@@ -111,7 +111,9 @@ def check_alike(
     buffer: Recorder,  # the buffer that is to take over transitions
     other: Recorder,   # the buffer that has them
 ) -> None:
-    "Raises `ValueError` where two buffers cannot be joined."
+    "Raises `ValueError` where two buffers cannot be joined, and `TypeError` for what is none."
+    if not isinstance(other, Recorder):
+        raise TypeError(f"a buffer is taken, not {type(other).__name__}: from_frame (08) makes one of a table")
     pairs = {"class": (type(buffer).__name__, type(other).__name__),
              "shape of observations": (buffer.obs_space.shape, other.obs_space.shape),
              "type of observations": (buffer.store.dtype, other.store.dtype),

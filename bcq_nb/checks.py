@@ -143,8 +143,10 @@ def find_column(
     names = list(frame.columns)
     found = names.count(name)
     if found == 0:
-        alike = get_close_matches(str(name), [str(other) for other in names])
-        hint = f"did you mean {' or '.join(map(repr, alike))}?" if alike else f"the columns are {names}"
+        spelled = {str(other).lower(): other for other in names}
+        alike = [spelled[word] for word in get_close_matches(str(name).lower(), spelled)]
+        more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+        hint = f"did you mean {' or '.join(map(repr, alike))}?" if alike else f"the columns are {names[:20]}{more}"
         raise ValueError(f"there is no column {name!r}: {hint}")
     if found > 1:
         raise ValueError(f"{found} columns are called {name!r}: rename them, or drop all but one")

@@ -204,6 +204,8 @@ def tell_actions(
     counts: np.ndarray,        # (n_actions,) in how many transitions each was taken
 ) -> list[str]:                # notes
     "Actions that hardly occur."
+    if len(actions) == 1:
+        return [f"{actions[0]!r} is the only action: there is nothing to choose"]
     rare = [f"{label!r} {count} times" for label, count in zip(actions, counts.tolist(), strict=True) if count < FEW]
     if not rare:
         return []

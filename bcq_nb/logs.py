@@ -18,8 +18,8 @@ from .tables import Label, Table, as_label, find_labels, is_frame, mask_columns
 from .tables import read_table as read_table
 
 # %% auto #0
-__all__ = ['Steps', 'find_steps', 'tell_cut', 'read_flags', 'read_ends', 'as_names', 'check_roles', 'make_table', 'logged_masks',
-           'read_columns', 'from_frame']
+__all__ = ['SEVERAL', 'Steps', 'find_steps', 'tell_cut', 'read_flags', 'read_ends', 'as_names', 'check_roles', 'make_table',
+           'logged_masks', 'read_columns', 'from_frame']
 
 # %% ../nbs/08_logs.ipynb #5aa8d954
 class Steps(NamedTuple):
@@ -94,13 +94,22 @@ def read_ends(
     return fails, [f"{n_open:,} episodes end with neither {terminated!r} nor {truncated!r} set: taken as cut"]
 
 # %% ../nbs/08_logs.ipynb #82c1440f
+SEVERAL = {"obs", "next_obs", "mask", "next_mask", "one_hot"}   # roles that more than one column may have
+
+
 def as_names(
+    role: str,                          # what the columns are to be: "obs"
     given: str | Sequence[str] | None,  # a column, several, or none
 ) -> tuple[str, ...]:
-    "Names of columns."
+    "Names of columns. Raises `ValueError` for several where one is meant, and for a set, which has no order."
     if given is None:
         return ()
-    return (given,) if isinstance(given, str) else tuple(given)
+    if isinstance(given, str):
+        return (given,)
+    if role not in SEVERAL or not hasattr(given, "__getitem__"):
+        wanted = "a list of columns" if role in SEVERAL else "one column, by its name"
+        raise ValueError(f"{role} is {given!r}: give {wanted}")
+    return tuple(given)
 
 
 def check_roles(
@@ -108,6 +117,9 @@ def check_roles(
 ) -> None:
     "Raises `ValueError` for a column in two roles that exclude each other, and for roles that lack their counterpart."
     uses: dict[str, list[str]] = {}
+    for role in ("action", "reward", "episode"):
+        if roles.get(role) == ():
+            raise ValueError(f"{role} is None: name its column")
     for role, names in roles.items():
         for name in names:
             if not isinstance(name, str):
@@ -221,9 +233,9 @@ def from_frame(
     given = {"obs": obs, "action": action, "reward": reward, "episode": episode, "time": time, "prob": prob,
              "terminated": terminated, "truncated": truncated, "next_obs": next_obs, "mask": mask,
              "next_mask": next_mask}
-    roles = {role: as_names(names) for role, names in given.items()}
+    roles = {role: as_names(role, names) for role, names in given.items()}
     check_roles(roles)
-    table = make_table(frame, roles, as_names(one_hot), actions)
+    table = make_table(frame, roles, as_names("one_hot", one_hot), actions)
     order = put_in_order(frame, episode, time)
     fails, notes = read_ends(frame, order, terminated, truncated, ends)
     if next_obs is None:

@@ -239,6 +239,12 @@ def test_buffers_that_cannot_be_joined(other, words):
     assert len(buffer) == 5
 
 
+@pytest.mark.parametrize("other", [None, ReplayBuffer.from_arrays(**log_of(5)).to_frame()])
+def test_what_is_no_buffer_cannot_be_joined(other):
+    with pytest.raises(TypeError, match="a buffer is taken, not"):
+        ReplayBuffer.from_arrays(**log_of(5)).extend(other)
+
+
 @pytest.mark.parametrize("share, words", [
     (0.1, "a share of 0.1 of 4 episodes is 0: both parts need at least one"),
     (0.9, "a share of 0.9 of 4 episodes is 4"),

@@ -446,6 +446,14 @@ def test_masks_that_csv_made_numbers_of(tmp_path):
     ({"next_obs": ["next_x"]}, "next_obs names 1 columns and obs 2"),
     ({"obs": []}, "obs is []"),
     ({"obs": [0, 1]}, "obs is 0: columns are named by text"),
+    ({"obs": {"x", "y"}}, "give a list of columns"),   # a set has no order
+    ({"obs": 3}, "obs is 3: give a list of columns"),
+    ({"reward": None}, "reward is None: name its column"),
+    ({"action": None}, "action is None: name its column"),
+    ({"action": ["a", "x"]}, "action is ['a', 'x']: give one column, by its name"),
+    ({"episode": ["e"]}, "episode is ['e']: give one column, by its name"),
+    ({"time": 3}, "time is 3: give one column, by its name"),
+    ({"reward": "R"}, "there is no column 'R': did you mean 'r'?"),
     ({"one_hot": ["z"]}, "one_hot names ['z'], which obs does not"),
     ({"ends": "terminated"}, "ends is 'terminated' and terminated is 'end'"),
     ({"terminated": None}, "give ends='terminated' if all are, or 'truncated' if none is"),
@@ -480,6 +488,7 @@ NOTES = {
     "open": (lambda log: log.assign(cut=0), {"truncated": "cut"}, "2 episodes end with neither 'end' nor 'cut' set"),
     "gap": (lambda log: log.assign(t=np.where(log.index == 4, 9, log["t"])), {},
             "1 of 16 steps are longer than 1.5 times the usual one (1), the longest 6 (row 3 to 4)"),
+    "one action": (lambda log: log.assign(a="low"), {}, "'low' is the only action: there is nothing to choose"),
     "rare": (lambda log: log, {"actions": ["high", "low", "none", "never"]}, "'never' 0 times"),
     "alike": (lambda log: log.assign(a=["low", "Low ", "high", "none"] * 5), {}, "['Low ', 'low'], which may be"),
     "alike words": (lambda log: log.assign(w=["ICU", "icu"] * 10), {"obs": ["x", "w"], "one_hot": "w"},
@@ -614,6 +623,12 @@ def test_files(name, bytes_, error, words, tmp_path):
     with pytest.raises(error) as caught:
         read_table(tmp_path / name)
     assert words in str(caught.value)
+
+
+def test_of_many_columns_some_are_listed():
+    wide = make_log().join(pd.DataFrame({f"feature {k}": np.zeros(20) for k in range(2000)}))
+    with pytest.raises(ValueError, match=r"there is no column 'zz': the columns are \[.*'feature 8'\] and 1991 more"):
+        quietly(wide, **{**COLUMNS, "obs": "zz"}, ends="truncated")
 
 
 def test_text_names_columns_of_the_file(tmp_path):
