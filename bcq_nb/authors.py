@@ -20,7 +20,7 @@ from .frames import FrameBuffer
 from .stacks import add_stacks, stacks_of
 
 # %% auto #0
-__all__ = ['find_prefix', 'read_array', 'Rows', 'read_columns', 'read_vectors', 'FrameFiles', 'add_known', 'read_atari', 'tell',
+__all__ = ['find_prefix', 'read_array', 'Rows', 'sorted_rows', 'read_vectors', 'FrameFiles', 'add_known', 'read_atari', 'tell',
            'from_authors']
 
 # %% ../nbs/06a_authors.ipynb #92d9e557
@@ -81,7 +81,7 @@ class Rows(NamedTuple):
     n_actions: int          # as given, or the largest action plus 1
 
 
-def read_columns(
+def sorted_rows(
     prefix: str,            # what the names of all files begin with
     pointer: int,           # the row to be written next
     n_actions: int | None,  # number of discrete actions; None: the largest plus 1
@@ -107,7 +107,7 @@ def read_vectors(
 ) -> ReplayBuffer:
     "A buffer of what the authors' `StandardBuffer` saved. Raises as `read_array` does."
     pointer = int(read_array(prefix, "ptr", (), most=2**31 - 1))
-    rows = read_columns(prefix, pointer, n_actions)
+    rows = sorted_rows(prefix, pointer, n_actions)
     n = len(rows.order)
     state = read_array(prefix, "state", (n, None))[rows.order]
     next_state = read_array(prefix, "next_state", state.shape)[rows.order]
@@ -194,7 +194,7 @@ def read_atari(
 ) -> FrameBuffer:
     "A buffer of what the authors' `AtariBuffer` saved. Raises as `read_array` does."
     pointer, chunk = read_array(prefix, "replay_info", (2,), most=2**31 - 1).tolist()
-    rows = read_columns(prefix, pointer, n_actions)
+    rows = sorted_rows(prefix, pointer, n_actions)
     n = len(rows.order)
     frames = FrameFiles(prefix, n, check_count("chunk", chunk))
     is_first = read_array(prefix, "first_timestep", (n,), most=1)[rows.order] == 1

@@ -18,7 +18,7 @@ from .checks import check_probability
 from .files import load_arrays, name_damage, per_block, save_arrays, space_from_json, subclass_named, to_blocks
 from .recorder import Recorder
 from .slots import n_actions_in, space_of
-from .transfer import add_rows, check_header, copy_rows, frame_columns, header_of, leans, put_back, rows_to_copy
+from .transfer import add_rows, check_saved, copy_rows, frame_columns, header_of, leans, put_back, rows_to_copy
 
 if TYPE_CHECKING:
     import pandas
@@ -232,7 +232,7 @@ class ReplayBuffer(Reader):
         """
         header, arrays = load_arrays(path, KIND)
         with name_damage(path, f"a {KIND}"):
-            check_header(header)
+            check_saved(header)
             space = space_from_json(header["obs_space"])
         kind = subclass_named(cls, header["class"])
         capacity = header["capacity"] if size is None else size

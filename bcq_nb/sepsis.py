@@ -15,8 +15,9 @@ from .checks import check_count
 from .extrapolation import TabularMDP, Transitions, state_values
 
 # %% auto #0
-__all__ = ['LIVE', 'DEATH', 'SURVIVAL', 'DISCOUNT', 'FEATURES', 'ACTIONS', 'Hospital', 'with_ends', 'shares', 'transition_table',
-           'load_hospital', 'survival', 'mean_length', 'restrict', 'draw', 'Log', 'simulate', 'to_table']
+__all__ = ['LIVE', 'DEATH', 'SURVIVAL', 'DISCOUNT', 'FEATURES', 'ACTIONS', 'Hospital', 'with_ends', 'to_shares',
+           'transition_table', 'load_hospital', 'survival', 'mean_length', 'restrict', 'draw', 'Log', 'simulate',
+           'to_table']
 
 # %% ../nbs/08b_sepsis.ipynb #63932f2a
 LIVE = 713                   # states of a patient in care, numbered from 0
@@ -44,7 +45,7 @@ def with_ends(
     return np.concatenate([rows, ends])
 
 
-def shares(
+def to_shares(
     counts: np.ndarray,  # (..., k) int, at least one above 0 in each row
 ) -> np.ndarray:         # (..., k) float, each row sums to 1
     "Counts as probabilities."
@@ -58,7 +59,7 @@ def transition_table(
 ) -> np.ndarray:             # (716, 25, 716) probability of each next state
     "What follows on each action; one that is not admissible does what an admissible one drawn at random would do."
     p = np.zeros((*admissible.shape, len(admissible)))
-    p[pairs[:, 0], pairs[:, 1]] = shares(followed)
+    p[pairs[:, 0], pairs[:, 1]] = to_shares(followed)
     for s in range(LIVE):
         p[s, ~admissible[s]] = p[s, admissible[s]].mean(axis=0)
     p[LIVE:, :, -1] = 1
@@ -71,7 +72,7 @@ def load_hospital() -> Hospital:
     with path.open("rb") as file, np.load(file) as archive:
         data = {name: archive[name] for name in archive.files}
     pairs = data["pairs"]
-    clinicians = with_ends(shares(data["clinicians"]), 1 / data["clinicians"].shape[1])
+    clinicians = with_ends(to_shares(data["clinicians"]), 1 / data["clinicians"].shape[1])
     followed = np.zeros((len(pairs), len(clinicians)), int)
     followed[data["pair"], data["next_state"]] = data["count"]
     admissible = np.zeros(clinicians.shape, bool)
@@ -80,7 +81,7 @@ def load_hospital() -> Hospital:
     p = transition_table(pairs, followed, admissible)
     states = np.arange(len(p))
     r = np.broadcast_to((states == SURVIVAL).astype(float), p.shape)   # one row of memory
-    return Hospital(TabularMDP(p, r, states >= LIVE, DISCOUNT), with_ends(shares(data["start"]), 0), clinicians,
+    return Hospital(TabularMDP(p, r, states >= LIVE, DISCOUNT), with_ends(to_shares(data["start"]), 0), clinicians,
                     admissible, with_ends(data["features"], 0), with_ends(data["sofa"], 0))
 
 # %% ../nbs/08b_sepsis.ipynb #18a2dc44

@@ -16,7 +16,7 @@ from .recorder import Recorder, check_step
 from .tables import Table
 
 # %% auto #0
-__all__ = ['check_shapes', 'name_row', 'add_rows', 'header_of', 'check_header', 'check_table', 'check_block', 'put_back', 'leans',
+__all__ = ['check_shapes', 'name_row', 'add_rows', 'header_of', 'check_saved', 'check_table', 'check_block', 'put_back', 'leans',
            'rows_to_copy', 'copy_rows', 'words_of', 'named_once', 'frame_columns']
 
 # %% ../nbs/00g_transfer.ipynb #c169db13
@@ -76,7 +76,7 @@ def header_of(
             "table": None if buffer.table is None else buffer.table.to_json(), "notes": list(buffer.notes)}
 
 
-def check_header(
+def check_saved(
     header: dict[str, Any],  # what `header_of` gave, or something that claims to be that
 ) -> None:
     "Raises `ValueError`, `KeyError` or `TypeError` where a part is absent or makes no sense."

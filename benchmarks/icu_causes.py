@@ -24,7 +24,7 @@ from icu_study import LAST, SETTINGS, UPDATES, judge, make_buffer, settle
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
-from bcq_nb.counting import Counted, bootstrap, count_log, likely, plan
+from bcq_nb.counting import Counted, count_log, likely, one_step_values, plan
 from bcq_nb.dqn import move_target
 from bcq_nb.extrapolation import constrain, greedy
 from bcq_nb.files import read_rows, write_rows
@@ -137,7 +137,7 @@ def main() -> None:
     allowed = likely(hospital.clinicians, THRESHOLD)
     model = true_model(hospital)
     _, v = plan(model, lambda q: greedy(constrain(q, allowed)))
-    best_values = bootstrap(model, v, 1.0)
+    best_values = one_step_values(model, v, 1.0)
     for change in CHANGES:
         for seed in args.seeds:
             cell = {**BASE, **change, "seed": seed}
