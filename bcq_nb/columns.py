@@ -30,6 +30,7 @@ class Columns:
     truncated: str | None = None   # column that is 1 where the log stops and the episode went on
     next_obs: str | None = None    # columns of what was known after it, in the order of obs; by default the next row's
     mask: str | None = None        # columns that are 1 where an action exists, one for each; or one of words like 0110
+    next_mask: str | None = None   # the same for what was known after it, where next_obs and mask are given
     prob: str | None = None        # column of the probability with which the logged action was chosen
     one_hot: str | None = None     # those of obs that are categories; each category becomes a number
     actions: str | None = None     # all actions in order, where the log does not show each
@@ -72,11 +73,13 @@ def read_log(
     frame = read_table(path)
     known = [str(name) for name in frame.columns]
     given: dict[str, Any] = {name: words for name, words in asdict(columns).items() if words is not None}
-    for name in ("obs", "next_obs", "mask", "one_hot"):
+    for name in ("obs", "next_obs", "mask", "next_mask", "one_hot"):
         if name in given:
             given[name] = split_names(given[name], known)
-    if len(given.get("mask", [])) == 1:
-        frame = read_table(path, text=given["mask"])   # or 0110 would be the number 110
+    masks = [given.get(role, []) for role in ("mask", "next_mask")]
+    words = [name for names in masks if len(names) == 1 for name in names]
+    if words:
+        frame = read_table(path, text=words)   # or 0110 would be the number 110
     if "actions" in given and columns.action in known:
         given["actions"] = read_actions(given["actions"], frame[columns.action])
     return from_frame(frame, **given)

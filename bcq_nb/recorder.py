@@ -40,7 +40,7 @@ def check_masks(
     mask: npt.ArrayLike,          # (n, n_actions) bool: which actions exist in obs
     next_mask: npt.ArrayLike,     # (n, n_actions) bool: which exist in next_obs
 ) -> dict[str, np.ndarray]:       # both, copied
-    "The masks of a step. Raises `ValueError` where they forbid the action that was taken, or all actions."
+    "The masks of a step. Raises `ValueError` where by them the action that was taken does not exist, or none does."
     action = step["action"]
     shape = (len(action), n_actions)
     mask = check_array("mask", mask, shape, bool)
