@@ -485,6 +485,7 @@ NOTES = {
     "cut": (lambda log: log, {}, "2 of 4 episodes were cut"),
     "gone": (lambda log: log.iloc[:16], {"ends": "truncated", "terminated": None},
              "1 of them had no other row and are gone"),
+    "first gone": (lambda log: log.iloc[4:], {"ends": "truncated", "terminated": None}, "1 of them had no other row"),
     "open": (lambda log: log.assign(cut=0), {"truncated": "cut"}, "2 episodes end with neither 'end' nor 'cut' set"),
     "gap": (lambda log: log.assign(t=np.where(log.index == 4, 9, log["t"])), {},
             "1 of 16 steps are longer than 1.5 times the usual one (1), the longest 6 (row 3 to 4)"),
@@ -530,6 +531,22 @@ def test_terminated_and_cut_at_once_is_terminated():
     log = make_log()
     both = quietly(log.assign(cut=log["end"] | log["cut"]), **COLUMNS, terminated="end", truncated="cut")
     assert same(both, quietly(log, **COLUMNS, terminated="end"))
+
+
+def test_ends_of_episodes_that_no_column_says():
+    log = make_log()
+    by_columns = quietly(log, **COLUMNS, terminated="end", truncated="cut")
+    assert same(quietly(log, **COLUMNS, truncated="cut", ends="terminated"), by_columns)
+    assert same(quietly(log, **COLUMNS, truncated="cut", ends="truncated"), quietly(log, **COLUMNS, ends="truncated"))
+
+
+def test_the_row_of_an_end_in_the_middle_is_its_place_in_the_table():
+    log = make_log()
+    log.loc[7, "end"] = 1
+    shuffled = log.iloc[np.random.default_rng(0).permutation(20)]
+    row = shuffled.index.get_loc(7)
+    with pytest.raises(ValueError, match=f"rows of the episode follow in 1 of 20 rows, first in row {row} "):
+        quietly(shuffled, **COLUMNS, terminated="end")
 
 
 def test_the_table_stays_with_the_buffer(tmp_path):
