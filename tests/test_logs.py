@@ -630,6 +630,8 @@ def test_labels_keep_their_types(labels):
     ("log.csv", b"a,b,a\n1,2,3\n", ValueError, "several columns are called 'a'"),
     ("log.csv", b"a;b;c\n1;2;3\n", ValueError, "separated by semicolons"),
     ("log.csv", b"a,b\n1,2\n1,2,3,4\n", ValueError, "cannot be read as a table"),
+    ("log.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "rows have more entries than the first line has names"),
+    ("log.csv", b"a,b\n1,2,\n4,5,\n", ValueError, "rows have more entries than the first line has names"),
     ("log.csv", b"\xff\xfe\x00", ValueError, "cannot be read as a table"),
     ("log.csv.gz", b"a,b\n1,2\n", ValueError, "cannot be read as a table"),
     ("log.parquet", b"a,b\n1,2\n", ValueError, "cannot be read as a table"),
