@@ -56,7 +56,7 @@ def mask_after(
     if (after is None) != (before is None):
         missing, there = ("before", "after") if before is None else ("after", "before")
         raise ValueError(f"info['action_mask'] is missing {missing} a step and there {there} it: it comes with every "
-                         "observation or with none, and what it was before is handed on as `mask`")
+                         "observation or with none, and the one of a step is handed on as `mask` to the next")
     return after
 
 # %% ../nbs/02b_masks.ipynb #9d1aa089
