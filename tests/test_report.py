@@ -18,6 +18,7 @@ from bcq_nb.overview import find_outliers, mean_interval, numbered, overview
 from bcq_nb.report import answers, describe
 from bcq_nb.tables import Table
 
+SHARP = {"device": "cpu"}
 FAST = {"device": "cpu", "updates": 600}
 
 
@@ -45,7 +46,7 @@ def greedy(eps):
 # Logs of which the truth is known
 
 def test_a_deterministic_policy_leaves_nothing_to_choose():
-    report = describe(log_of(greedy(0)), **FAST)
+    report = describe(log_of(greedy(0)), **SHARP)
     assert report.choice_at == () and report.prediction.accuracy > 0.9
     assert re.match("(No|It seems not):", answers(report)["Is there anything to choose?"])
 
@@ -61,7 +62,7 @@ def test_a_random_policy_leaves_everything():
 def test_an_epsilon_greedy_policy_leaves_a_choice_below_its_ratio(eps):
     ratio = action_ratio(eps, 3)
     thresholds = [ratio / 2, ratio * 2]     # not too near to it
-    report = describe(log_of(greedy(eps), episodes=800), thresholds, **FAST)
+    report = describe(log_of(greedy(eps), episodes=800), thresholds, **SHARP)
     assert report.choice_at == report.free_at == (ratio / 2,)
 
 
@@ -215,8 +216,7 @@ def test_notes_come_first():
 
 
 def test_as_json_and_as_a_figure():
-    report = describe(log_of(greedy(0.3), episodes=70), **FAST)
-    again = describe(log_of(greedy(0.3), episodes=70), **FAST)
+    report, again = (describe(log_of(greedy(0.3), episodes=70), updates=50, device="cpu") for _ in range(2))
     assert json.loads(json.dumps(report.to_json(), allow_nan=False)) == report.to_json() == again.to_json()
     assert max(len(line) for line in str(report).splitlines()) <= 110
     figure = report.plot()
