@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from tqdm.auto import trange
 
+from .agents import existing
 from .bcq import BCQConfig, DiscreteBCQ, held_out_sample
 from .buffers import Batch, ReplayBuffer
 from .checks import check_count
-from .dqn import existing
 from .environments import stream
 from .evaluation import MARKERS, color_of
 from .networks import BCQNetwork
