@@ -111,15 +111,12 @@ def read_vectors(
     n = len(rows.order)
     state = read_array(prefix, "state", (n, None))[rows.order]
     next_state = read_array(prefix, "next_state", state.shape)[rows.order]
-    # Of the first n - 1 rows: whether the next row is the next step of the same episode
-    goes_on = (next_state[:-1] == state[1:]).all(1) & ~rows.terminated[:-1]
+    goes_on = (next_state[:-1] == state[1:]).all(1) & ~rows.terminated[:-1]   # the next row is its next step
     is_first = np.insert(~goes_on, 0, not rows.is_full)           # an episode begins with it
     is_cut = np.append(~goes_on & ~rows.terminated[:-1], False)   # its episode was cut behind it
     is_still = (state == next_state).all(1)
-    # B6: zeros that were never written
-    is_empty = is_still & rows.terminated & ~state.any(1) & (rows.action == 0) & (rows.reward == 0)
-    # B1: in all first rows nothing seems to happen, and in some others it does
-    is_live = is_first.any() and is_still[is_first].all() and not is_still.all()
+    is_empty = is_still & rows.terminated & ~state.any(1) & (rows.action == 0) & (rows.reward == 0)   # B6
+    is_live = is_first.any() and is_still[is_first].all() and not is_still.all()   # B1
     is_lost = is_first & ~is_empty & is_live
     keep = ~is_lost & ~is_empty
     if not keep.any():
