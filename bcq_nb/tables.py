@@ -42,6 +42,7 @@ def read_comma_separated(
         raise ValueError(f"several columns are called {twice[0]!r}: rename them")
     if len(header) == 1 and ";" in str(header[0]):
         raise ValueError("its columns are separated by semicolons: pd.read_csv(path, sep=';') reads that")
+    read_csv(path, header=None, nrows=2)   # refuses rows longer than the header; below their first entry would get lost
     empty = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>", "#N/A"]   # not None: no dose is a dose
     return read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, low_memory=False,
                     na_values={name: empty for name in header if name not in text})
