@@ -42,19 +42,14 @@ def new_network(
     make_network: type[Net],     # the class of the network
     obs_space: Box,              # observations of one environment
     n_actions: int,              # number of actions
-    config: Any,                 # with `hidden`, its layers, `scale_obs` and `standardize`
+    config: Any,                 # with `hidden`, its layers, `scale_obs`, `standardize` and `scale_reward`
     seed: int,                   # of the initial weights
 ) -> Net:
-    """A network whose weights the seed decides; PyTorch's global random stream is left as it was.
-
-    Raises `ValueError` for frames that are to be standardized.
-    """
-    if config.standardize and len(obs_space.shape) != 1:
-        raise ValueError(f"standardize is for vectors, and observations have the shape {obs_space.shape}: "
-                         "leave it out, pixels are divided by 255 with scale_obs")
+    "A network whose weights the seed decides; PyTorch's global random stream is left as it was."
+    scales = config.scale_obs, config.standardize, config.scale_reward
     with torch.random.fork_rng():
         torch.manual_seed(int(stream(seed, "initialization").integers(2**63)))
-        return make_network(obs_space, n_actions, config.hidden, config.scale_obs)
+        return make_network(obs_space, n_actions, config.hidden, *scales)
 
 # %% ../nbs/04c_agents.ipynb #1cf8a142
 def number_tensor(
@@ -65,7 +60,10 @@ def number_tensor(
     "Numbers on a device. Raises `ValueError` for tables, whose columns may be in any order, for text and for objects."
     if isinstance(value, torch.Tensor):
         return value.to(device)
-    array = np.empty(0, object) if hasattr(value, "__dataframe__") else np.asarray(value)
+    try:
+        array = np.empty(0, object) if hasattr(value, "__dataframe__") else np.asarray(value)
+    except ValueError:             # parts that do not fit together, such as what an environment's reset gives
+        array = np.empty(0, object)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{name} is of type {type(value).__name__} and not an array of numbers: give one, or as obs a "
                          "DataFrame of pandas with the columns of the log")

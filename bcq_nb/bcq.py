@@ -172,17 +172,19 @@ def held_out_sample(
     rng: np.random.Generator,  # where the choice comes from
     most: int = 4096,          # transitions
 ) -> Batch:
-    "All transitions of a buffer, or a random choice of them where there are too many to look at again and again."
+    "All transitions, or a random choice where they are too many to look at often. Raises `ValueError` for none."
     slots = buffer.slots()
+    if len(slots) == 0:
+        raise ValueError("held_out is empty: buffer.split gives two parts of a batch")
     if len(slots) > most:
         slots = rng.choice(slots, most, replace=False)
     return buffer.transitions(slots)
 
 
 def held_out_metrics(
-    agent: DQN,    # its `loss` is taken, and nothing is learned
-    batch: Batch,  # transitions that are not learned from
-) -> dict[str, float]:   # "held_out_loss" and others
+    agent: DQN,         # its `loss` is taken, and nothing is learned
+    batch: Batch,       # transitions that are not learned from
+) -> dict[str, float]:  # "held_out_loss" and others
     "What the loss reports for a batch."
     with torch.no_grad():
         _, metrics = agent.loss(batch.to(agent.device))
@@ -190,18 +192,18 @@ def held_out_metrics(
 
 # %% ../nbs/07_bcq.ipynb #58533055
 def train_offline(
-    agent: DQN,                        # `DiscreteBCQ`, or any other agent; one that has learned already goes on
-    buffer: ReplayBuffer,              # the batch; nothing is added to it
-    steps: int,                        # updates, at least 1
-    eval_env: str | None = None,       # a Gymnasium id to evaluate in, where there is one
-    eval_every: int = 5_000,           # updates from one evaluation to the next
-    eval_episodes: int = 10,           # episodes of each
-    eval_eps: float = 0.0,             # probability of a random action in evaluation
-    seed: int = 0,                     # of sampling and evaluation
-    atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
-    progress: bool = True,             # show a bar
-    held_out: ReplayBuffer | None = None,  # transitions, of the same kind, on which the loss is measured only
-) -> list[dict]:                       # new rows of `agent.history`: one each `eval_every` updates, one at the end
+    agent: DQN,                            # `DiscreteBCQ`, or any other; one that has learned already goes on
+    buffer: ReplayBuffer,                  # the batch; nothing is added to it
+    steps: int,                            # updates, at least 1
+    eval_env: str | None = None,           # a Gymnasium id to evaluate in, where there is one
+    eval_every: int = 5_000,               # updates from one evaluation to the next
+    eval_episodes: int = 10,               # episodes of each
+    eval_eps: float = 0.0,                 # probability of a random action in evaluation
+    seed: int = 0,                         # of sampling and evaluation
+    atari: AtariConfig | None = None,      # preprocessing, for `ALE/…` only
+    progress: bool = True,                 # show a bar
+    held_out: ReplayBuffer | None = None,  # transitions on which the loss is measured, and which are not learned from
+) -> list[dict]:                           # new rows of `agent.history`: one each `eval_every` updates, one at the end
     """Learn from the batch alone; an environment is only evaluated in.
 
     The agent takes over the batch's table, and, where its settings ask for them, the scales of its observations and

@@ -171,7 +171,7 @@ def tuples(
 class Checkpoint:
     """An agent that can be saved, and that goes on where it was.
 
-    A class made from this one has the constructor below, and sets what is listed here.
+    A class made from this one has the constructor below, and sets what is listed here without a value.
     """
     make_config: type[Any]                # the class of its configuration, a dataclass
     config: Any                           # one of it
@@ -181,10 +181,10 @@ class Checkpoint:
     target: QNetwork                      # its slow copy
     optimizer: torch.optim.Optimizer      # Adam over the network's parameters
     rng: np.random.Generator              # where its exploration comes from
-    updates: int                          # updates so far
+    updates: int = 0                      # updates so far
     history: list[dict]                   # a row for each evaluation so far
-    bounds: tuple[float, float] | None    # least and largest possible value, where known
-    table: Table | None                   # how the table that it has learned from became numbers, if it was one
+    bounds: tuple[float, float] | None = None   # least and largest possible value, where known
+    table: Table | None = None            # how the table that it has learned from became numbers, if it was one
 
     def __init__(self, obs_space: Box, n_actions: int, config: Any = None, seed: int = 0, device: str = "auto"):
         raise NotImplementedError("a class made from this one makes its networks here")

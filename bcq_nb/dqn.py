@@ -23,6 +23,7 @@ from .buffers import Batch
 from .checks import check_above_zero, check_count, check_probability
 from .environments import default_eps, make_envs, reset_envs, spaces_of, step_envs, stream
 from .evaluation import evaluate
+from .files import check_place
 from .frames import make_buffer
 from .masks import random_actions
 from .networks import QNetwork
@@ -134,10 +135,8 @@ class DQN(Agent):
         self.target_weights: list[torch.Tensor] = list(self.target.parameters())
         self.optimizer = torch.optim.Adam(self.weights, lr=self.config.lr, eps=self.config.adam_eps, fused=True)
         self.rng = stream(seed, "exploration")
-        self.updates = 0
         self.history = []
-        self.bounds = None                # least and largest value; known once training has seen rewards
-        self.table = None                 # known once it has learned from a table
+
 
     def greedy(self, obs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         "(B,) argmax Q(s, ·) over the actions that exist."
@@ -156,9 +155,11 @@ class DQN(Agent):
         return clip_to_bounds(y, self.bounds) if self.config.clip_target else y
 
     def value_loss(self, q: torch.Tensor, batch: Batch) -> torch.Tensor:
-        "Huber loss of Q(s, a), (B,), against the target, both in the unit of the values: 1 but for `scale_reward`."
-        unit = self.network.value_scale
-        return F.smooth_l1_loss(q / unit, self.td_target(batch) / unit)
+        "Huber loss of Q(s, a), (B,), against the target; with `scale_reward` in the unit of the values."
+        y = self.td_target(batch)
+        if self.config.scale_reward:
+            q, y = q / self.network.value_scale, y / self.network.value_scale
+        return F.smooth_l1_loss(q, y)
 
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         "`value_loss`; and what to record."
@@ -205,6 +206,8 @@ def train_behavioral(
     check_plan(steps, config.batch_size, plan)
     check_count("eval_every", eval_every)
     check_count("eval_episodes", eval_episodes)
+    if replay is not None:
+        check_place(replay)
     n = plan.n_envs
     warmup_rng, sampling_rng = stream(seed, "warm-up"), stream(seed, "sampling")
     reports: list[dict[str, torch.Tensor]] = []
@@ -229,7 +232,7 @@ def train_behavioral(
             obs, mask = result.obs, result.mask
             # Learn
             if not warming_up:
-                if agent.bounds is None:
+                if agent.updates == 0:
                     set_scales(agent, buffer)
                     set_bounds(agent, buffer)
                 reports += learn(agent, buffer, count_due(step, n, plan.train_every), sampling_rng)

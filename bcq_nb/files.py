@@ -19,19 +19,15 @@ import numpy as np
 from gymnasium.spaces import Box
 
 # %% auto #0
-__all__ = ['BLOCK', 'Kind', 'atomic_path', 'no_other', 'save_arrays', 'name_damage', 'read_arrays', 'load_arrays', 'to_blocks',
-           'first_row_of', 'per_block', 'bound_to_json', 'space_to_json', 'space_from_json', 'write_rows', 'read_rows',
-           'subclasses', 'subclass_named']
+__all__ = ['BLOCK', 'Kind', 'start_beside', 'atomic_path', 'check_place', 'no_other', 'save_arrays', 'name_damage', 'read_arrays',
+           'load_arrays', 'to_blocks', 'first_row_of', 'per_block', 'bound_to_json', 'space_to_json', 'space_from_json',
+           'write_rows', 'read_rows', 'subclasses', 'subclass_named']
 
 # %% ../nbs/00c_files.ipynb #0695eb67
-@contextmanager
-def atomic_path(
+def start_beside(
     path: str | Path,  # the file to be
-) -> Iterator[Path]:   # a file beside it to write to: it takes the path when the block ends well, else it vanishes
-    """Write a file whole or not at all, so that an interrupted save never costs the file that was there.
-
-    Raises `ValueError` where no file can be written.
-    """
+) -> Path:             # an empty file beside it
+    "Make the file's folder, and an empty file in it. Raises `ValueError` where no file can be written."
     path = Path(path)
     if path.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: give the path of a file")
@@ -41,6 +37,18 @@ def atomic_path(
         beside.touch()
     except OSError as error:
         raise ValueError(f"{str(path)!r} cannot be written ({error.strerror}): choose another path") from error
+    return beside
+
+
+@contextmanager
+def atomic_path(
+    path: str | Path,  # the file to be
+) -> Iterator[Path]:   # a file beside it to write to: it takes the path when the block ends well, else it vanishes
+    """Write a file whole or not at all, so that an interrupted save never costs the file that was there.
+
+    Raises `ValueError` where no file can be written.
+    """
+    beside = start_beside(path)
     try:
         yield beside
         with open(beside, "rb+") as file:
@@ -48,6 +56,13 @@ def atomic_path(
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def check_place(
+    path: str | Path,  # the file to be
+) -> None:
+    "Raise `ValueError` where no file can be written: asked before hours of work whose end is a file."
+    start_beside(path).unlink()
 
 # %% ../nbs/00c_files.ipynb #2b2de4b9
 @contextmanager

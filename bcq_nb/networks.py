@@ -45,15 +45,17 @@ def nature_cnn(
 class Encoder(nn.Module):
     """Observations to features: frames through `nature_cnn`, vectors as they are, or standardized.
 
-    Raises `ValueError` for observations that are neither vectors nor stacked frames of at least 36 × 36.
+    Raises `ValueError` for observations that are neither vectors nor stacked frames of at least 36 × 36, and for frames
+    that are to be standardized.
     """
 
-    mean: torch.Tensor | None  # what is subtracted from vectors, (n,); nothing from frames
-    scale: torch.Tensor        # what observations are multiplied by then: (n,) for vectors, () for frames
+    mean: torch.Tensor    # what is subtracted, with `standardize`: (n,) for vectors
+    scale: torch.Tensor   # what observations are multiplied by then: (n,) for vectors, () for frames
 
     def __init__(self,
-        obs_space: Box,          # of one environment: (n,) or (stack, H, W)
-        scale_obs: bool = True,  # divide uint8 by 255 (our choice, as is usual; the authors' code does not)
+        obs_space: Box,             # of one environment: (n,) or (stack, H, W)
+        scale_obs: bool = True,     # divide uint8 by 255 (our choice, as is usual; the authors' code does not)
+        standardize: bool = False,  # vectors less a mean, over a deviation, which `standardize_by` sets
     ):
         super().__init__()
         shape = obs_space.shape if isinstance(obs_space, Box) else ()
@@ -62,20 +64,23 @@ class Encoder(nn.Module):
         if not is_vector and not is_frames:
             raise ValueError(f"obs_space is {obs_space}: "
                              "it must be a Box of vectors (n,), or of stacked frames (stack, H, W) from 36×36")
+        if standardize and is_frames:
+            raise ValueError(f"standardize is for vectors, and observations have the shape {shape}: "
+                             "leave it out, pixels are divided by 255 with scale_obs")
         divide = scale_obs and obs_space.dtype == "uint8"
-        self.register_buffer("mean", torch.zeros(shape) if is_vector else None)
-        self.register_buffer("scale", torch.full(shape if is_vector else (), 1 / 255 if divide else 1.0))
+        numbers = shape if is_vector else ()
+        self.standardized = standardize
+        self.register_buffer("mean", torch.zeros(numbers))
+        self.register_buffer("scale", torch.full(numbers, 1 / 255 if divide else 1.0))
         self.body = nature_cnn(shape[0]) if is_frames else nn.Identity()
         with torch.no_grad():
             self.features = self(torch.zeros(1, *shape)).shape[1]
 
-    def standardize(self,
+    def standardize_by(self,
         mean: torch.Tensor,       # (n,) of each number of a vector
         deviation: torch.Tensor,  # (n,) standard deviation of each, from 0
     ) -> None:
         "From now on vectors less `mean`, over `deviation`. What never changes has no deviation: there it is 1."
-        if self.mean is None:
-            raise ValueError("frames cannot be standardized: the numbers of a vector can")
         varies = deviation > torch.finfo(torch.float32).tiny
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(varies, 1 / deviation, 1.0))
@@ -83,7 +88,7 @@ class Encoder(nn.Module):
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         "(B, *obs_shape) of any type to (B, features)."
         obs = obs.to(self.scale.dtype)
-        if self.mean is not None:
+        if self.standardized:
             obs = obs - self.mean
         return self.body(obs * self.scale)
 
@@ -91,16 +96,19 @@ class Encoder(nn.Module):
 class QNetwork(nn.Module):
     "A value for each action. Raises `ValueError` for observations that `Encoder` does not take, and without an action."
 
-    value_scale: torch.Tensor  # () what the head's numbers are multiplied by, above 0
+    value_scale: torch.Tensor  # () what the head's numbers are multiplied by, above 0; 1 without `scale_reward`
 
     def __init__(self,
         obs_space: Box,                        # of one environment: (n,) or (stack, H, W)
         n_actions: int,                        # number of actions, at least 1
         hidden: tuple[int, ...] = (256, 256),  # features of the hidden layers of each head; (512,) for Atari
         scale_obs: bool = True,                # divide uint8 by 255
+        standardize: bool = False,             # vectors less a mean, over a deviation
+        scale_reward: bool = False,            # multiply the head's numbers by `value_scale`
     ):
         super().__init__()
-        self.encoder = Encoder(obs_space, scale_obs)
+        self.encoder = Encoder(obs_space, scale_obs, standardize)
+        self.scaled = scale_reward
         self.register_buffer("value_scale", torch.tensor(1.0))
         self.add_heads((self.encoder.features, *hidden, check_count("n_actions", n_actions)))
 
@@ -110,7 +118,8 @@ class QNetwork(nn.Module):
 
     def values(self, features: torch.Tensor) -> torch.Tensor:
         "(B, features) to values (B, n_actions), in the rewards' own unit."
-        return self.q(features) * self.value_scale
+        q = self.q(features)
+        return q * self.value_scale if self.scaled else q
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         "(B, *obs_shape) to values (B, n_actions)."

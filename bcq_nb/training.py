@@ -238,7 +238,7 @@ def set_scales(
     if agent.config.standardize:
         mean, deviation = mean_and_deviation(buffer)
         for network in networks:
-            network.encoder.standardize(mean, deviation)
+            network.encoder.standardize_by(mean, deviation)
     if agent.config.scale_reward:
         rewards = seen_rewards(buffer, agent.config.clip_reward).double()
         unit = rewards.square().mean().sqrt().item() or 1.0   # without any reward there is nothing to scale

@@ -227,6 +227,11 @@ def test_training_where_the_environment_has_masks(tmp_path):
     assert rows[-1]["return"] == 1
 
 
+def test_a_replay_that_cannot_be_kept_is_refused_first(tmp_path):
+    with pytest.raises(ValueError, match="is a folder: give the path of a file"):
+        train_behavioral("CartPole-v1", 10**9, exploration=Exploration(warmup=100), replay=tmp_path)
+
+
 def test_a_replay_changes_nothing(tmp_path):
     plan = Exploration(warmup=100)
     settings = dict(exploration=plan, eval_every=200, eval_episodes=1, progress=False)
@@ -295,6 +300,7 @@ def test_rewards_in_another_unit_lead_to_the_same_actions():
     assert (one.act(obs) == rich.act(obs)).mean() > 0.99
 
 
+@pytest.mark.filterwarnings("ignore:.*believes values")
 def test_without_scales_the_task_is_lost():
     log, right = one_step_log(factors=(1e-3, 1, 1e3))
     agent = trained(log, standardize=False, scale_reward=False)
@@ -319,6 +325,7 @@ def test_mean_and_deviation_of_a_large_offset():
     np.testing.assert_allclose(features.std(0)[:2], 1, rtol=1e-3)
 
 
+@pytest.mark.filterwarnings("ignore:.*believes values")
 def test_scales_are_those_of_the_first_batch():
     first, second = one_step_log(factors=(2, 1, 1), pay=10)[0], one_step_log(offset=50, pay=1)[0]
     agent = trained(first)
@@ -335,9 +342,11 @@ def test_scales_are_not_taken_unless_asked_for():
     assert (encoder.mean == 0).all() and (encoder.scale == 1).all() and agent.network.value_scale == 1
 
 
-def test_online_scales_come_from_the_warm_up():
+@pytest.mark.parametrize("eval_every", [300, 100])
+def test_online_scales_come_from_the_warm_up(eval_every):
+    "Also where the first evaluation comes before its end"
     agent = train_behavioral("CartPole-v1", 300, DQNConfig.small(standardize=True, scale_reward=True),
-                             Exploration(warmup=200), eval_every=300, eval_episodes=1, progress=False)
+                             Exploration(warmup=200), eval_every=eval_every, eval_episodes=1, progress=False)
     assert (agent.network.encoder.scale > 1).all() and agent.network.value_scale == 1     # CartPole pays 1
     assert torch.equal(agent.network.encoder.scale, agent.target.encoder.scale)
 
@@ -459,7 +468,8 @@ def test_what_is_no_number_is_refused(value):
 @pytest.mark.parametrize("value", [
     np.zeros((2, 4), complex), np.zeros((2, 4), object), np.full((2, 4), "1"), [["1", "2", "3", "4"]] * 2, None,
     pa.table({name: [0.0, 1.0] for name in "abcd"}),   # as wide as an observation, and who knows in which order
-], ids=["complex", "objects", "text", "lists of text", "None", "pyarrow"])
+    (np.zeros((1, 4), np.float32), {}),                # what `env.reset()` gives
+], ids=["complex", "objects", "text", "lists of text", "None", "pyarrow", "reset"])
 def test_what_is_no_array_is_refused(value):
     agent = DiscreteBCQ(VECTOR, 4, device="cpu")
     for ask in (agent.act, agent.q_values, agent.allowed, agent.probabilities, agent.policy):
@@ -580,6 +590,8 @@ def test_held_out_of_another_kind_is_refused():
     agent = DiscreteBCQ(VECTOR, N_ACTIONS, device="cpu")
     with pytest.raises(ValueError, match="make the agent with buffer.obs_space"):
         train_offline(agent, log, 1, held_out=other, progress=False)
+    with pytest.raises(ValueError, match="held_out is empty"):
+        train_offline(agent, log, 1, held_out=ReplayBuffer(8, VECTOR, N_ACTIONS), progress=False)
     assert agent.updates == 0
 
 

@@ -121,6 +121,24 @@ def test_files(tmp_path):
     ({"n_actions": None}, "damaged"),
     ({"n_actions": 3}, "another network's weights"),
     ({"rng": {}}, "damaged"),
+    ({"class": ["DQN"]}, "TypeError: class is ['DQN']"),
+    ({"class": None}, "TypeError: class is None"),
+    ({"config": []}, "TypeError: config is []"),
+    ({"config": {"hidden": 8}}, "damaged"),
+    ({"config": {"standardize": "yes"}}, "standardize is of type str"),
+    ({"obs_space": "Box"}, "TypeError: obs_space is 'Box'"),
+    ({"n_actions": True}, "n_actions is True"),
+    ({"n_actions": 2.0}, "TypeError: n_actions is 2.0"),
+    ({"n_actions": 0}, "n_actions is 0"),
+    ({"updates": -1}, "updates is -1"),
+    ({"updates": "many"}, "TypeError: updates is 'many'"),
+    ({"history": "long"}, "TypeError: history is 'long'"),
+    ({"bounds": 3}, "TypeError: bounds is 3"),
+    ({"bounds": [1]}, "damaged"),
+    ({"bounds": ["low", "high"]}, "damaged"),
+    ({"table": ["age"]}, "TypeError: table is ['age']"),
+    ({"table": {"obs": ["age"]}}, "damaged"),
+    ({"kind": "buffer 3"}, "it holds buffer 3, and this version reads agent 2"),
     ({"updates": None}, None),
 ])
 def test_headers(change, words, tmp_path):
@@ -136,6 +154,7 @@ def test_headers(change, words, tmp_path):
     with pytest.raises(ValueError) as error:
         DQN.load(path)
     assert words in str(error.value)
+    assert str(path) in str(error.value) or change == {"class": "Stranger"}
 
 
 @pytest.mark.parametrize("space,config", [
