@@ -527,6 +527,33 @@ def test_a_sound_log_is_not_warned_of(tmp_path):
         from_frame(log.assign(x=log["x"] + noise), **COLUMNS, terminated="end")
 
 
+def test_episodes_side_by_side_are_in_order():
+    log = make_log(episodes=20, length=10)
+    buffer = quietly(log.sort_values("t", kind="stable"), **COLUMNS, terminated="end")
+    assert buffer.notes[1:] == ("the rows of 20 of 20 episodes did not stand together: gathered",)
+
+
+def test_times_that_differ_by_less_than_a_second():
+    log = make_log()
+    timed = log.assign(t=pd.Timestamp("2026-01-31") + pd.to_timedelta(log["t"], unit="ms"))
+    assert same(quietly(timed, **COLUMNS, terminated="end"), quietly(log, **COLUMNS, terminated="end"))
+
+
+def test_what_float32_cannot_tell_is_counted_within_episodes():
+    "Each episode has a time of its own, a minute after the one before, which is the same in all of its rows."
+    log = make_log(episodes=20, length=2)
+    buffer = quietly(log.assign(x=1_700_000_000.0 + 60 * (log.index // 2)), **COLUMNS, terminated="end")
+    assert not any("float32" in note for note in buffer.notes)
+
+
+@pytest.mark.parametrize("count, is_told", [(9, True), (10, False)])
+def test_few_is_less_than_ten(count, is_told):
+    log = make_log(episodes=20, length=10).assign(a="none", end=0)
+    log.loc[log.index[:count], "a"] = "low"
+    buffer = quietly(log.assign(end=log["t"].eq(9)), **COLUMNS, terminated="end")
+    assert any(f"'low' {count} times" in note for note in buffer.notes) == is_told
+
+
 def test_terminated_and_cut_at_once_is_terminated():
     log = make_log()
     both = quietly(log.assign(cut=log["end"] | log["cut"]), **COLUMNS, terminated="end", truncated="cut")
@@ -540,10 +567,11 @@ def test_ends_of_episodes_that_no_column_says():
     assert same(quietly(log, **COLUMNS, truncated="cut", ends="truncated"), quietly(log, **COLUMNS, ends="truncated"))
 
 
-def test_the_row_of_an_end_in_the_middle_is_its_place_in_the_table():
+@pytest.mark.parametrize("seed", range(5))
+def test_the_row_of_an_end_in_the_middle_is_its_place_in_the_table(seed):
     log = make_log()
     log.loc[7, "end"] = 1
-    shuffled = log.iloc[np.random.default_rng(0).permutation(20)]
+    shuffled = log.iloc[np.random.default_rng(seed).permutation(20)]
     row = shuffled.index.get_loc(7)
     with pytest.raises(ValueError, match=f"rows of the episode follow in 1 of 20 rows, first in row {row} "):
         quietly(shuffled, **COLUMNS, terminated="end")
