@@ -19,14 +19,16 @@ from tqdm import tqdm
 
 from .atari import is_atari
 from .bcq import BCQConfig
+from .columns import Columns
 from .dqn import DQNConfig
+from .fit import Act, Describe, Fit, Paper, Place, run_act, run_describe, run_fit
 from .outcome import Evaluate, Video, run_evaluate, run_video, write_results
 from .runs import Behavioral, Generate, Pipeline, Run, Train, write_batch, write_bcq, write_behavior
 from .training import Exploration
 
 # %% auto #0
-__all__ = ['DEFAULT_ENV', 'COMMANDS', 'default_settings', 'run_pipeline', 'Command', 'check_command', 'read_words', 'defaults_of',
-           'parse', 'print_warning', 'run_words', 'main']
+__all__ = ['DEFAULT_ENV', 'LOG', 'ROWS', 'COMMANDS', 'default_settings', 'run_pipeline', 'Command', 'check_command', 'read_words',
+           'defaults_of', 'parse', 'print_warning', 'run_words', 'main']
 
 # %% ../nbs/20_cli.ipynb #bf06f1b4
 DEFAULT_ENV = "CartPole-v1"
@@ -70,6 +72,9 @@ class Command:
     paths: dict[str, str] = field(default_factory=dict)  # words without a flag: name -> what the file is
 
 
+LOG = {"log": "the log: CSV, CSV.gz or Parquet"}
+ROWS = {"agent": "an agent of `bcq fit`", "new": "the rows to decide: CSV, CSV.gz or Parquet"}
+
 COMMANDS = {
     "pipeline": Command(run_pipeline, (Run, Pipeline)),
     "behavioral": Command(write_behavior, (Run, Behavioral)),
@@ -77,6 +82,9 @@ COMMANDS = {
     "train": Command(write_bcq, (Run, Train)),
     "evaluate": Command(run_evaluate, (Run, Evaluate)),
     "video": Command(run_video, (Run, Video)),
+    "describe": Command(run_describe, (Paper, Columns, Describe), LOG),
+    "fit": Command(run_fit, (Place, Columns, Fit), LOG),
+    "act": Command(run_act, (Act,), ROWS),
 }
 
 # %% ../nbs/20_cli.ipynb #0162ee40
@@ -101,7 +109,7 @@ def read_words(
     flat = tyro.conf.arg(name="")   # --seed and --steps, not --Run.seed and --Train.steps
     parts: list[tuple] = []
     for path, what in command.paths.items():
-        parts.append((path, Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help=what)]))
+        parts.append((path, Annotated[Path, tyro.conf.Positional, tyro.conf.arg(help=what, metavar=path.upper())]))
     for kind in command.kinds:
         parts.append((kind.__name__, Annotated[kind, flat], field(default=defaults.get(kind, MISSING))))
     read = tyro.cli(make_dataclass("Words", parts, kw_only=True), prog=f"bcq {name}",
