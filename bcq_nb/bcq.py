@@ -19,7 +19,7 @@ from typing_extensions import Self
 
 from .agents import existing
 from .atari import AtariConfig
-from .buffers import Batch, ReplayBuffer
+from .buffers import Batch, ReplayBuffer, check_buffer
 from .checks import check_count, check_probability, is_number
 from .dqn import DQN, DoubleDQN, DQNConfig, at_action
 from .environments import check_fits, make_envs, stream
@@ -137,7 +137,8 @@ def check_fits_batch(
     agent: DQN,            # what is to learn, or to be measured
     buffer: ReplayBuffer,  # what on
 ) -> None:
-    "Raise `ValueError` where observations, actions or the table of a batch are not the agent's."
+    "Raise `ValueError` where observations, actions or table of a batch are not the agent's, `TypeError` for no buffer."
+    check_buffer(buffer)
     takes = agent.obs_space.shape, agent.n_actions
     holds = buffer.obs_space.shape, buffer.n_actions
     if takes != holds:

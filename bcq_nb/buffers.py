@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pandas
 
 # %% auto #0
-__all__ = ['KIND', 'Batch', 'Reader', 'check_alike', 'ReplayBuffer']
+__all__ = ['KIND', 'Batch', 'Reader', 'check_buffer', 'check_alike', 'ReplayBuffer']
 
 # %% ../nbs/01_buffers.ipynb #3776f5db
 class Batch(NamedTuple):
@@ -107,13 +107,20 @@ class Reader(Recorder):
 KIND = "buffer 3"   # what files say they hold; the 3 is the version of the format
 
 
+def check_buffer(
+    value: Any,  # what should be a buffer
+) -> None:
+    "Raises `TypeError` for what is none, a table above all."
+    if not isinstance(value, Recorder):
+        raise TypeError(f"a buffer is taken, not {type(value).__name__}: from_frame (08) makes one of a table")
+
+
 def check_alike(
     buffer: Recorder,  # the buffer that is to take over transitions
     other: Recorder,   # the buffer that has them
 ) -> None:
     "Raises `ValueError` where two buffers cannot be joined, and `TypeError` for what is none."
-    if not isinstance(other, Recorder):
-        raise TypeError(f"a buffer is taken, not {type(other).__name__}: from_frame (08) makes one of a table")
+    check_buffer(other)
     pairs = {"class": (type(buffer).__name__, type(other).__name__),
              "shape of observations": (buffer.obs_space.shape, other.obs_space.shape),
              "type of observations": (buffer.store.dtype, other.store.dtype),

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .bcq import BCQConfig
-from .buffers import ReplayBuffer
+from .buffers import ReplayBuffer, check_buffer
 from .checks import check_probability
 from bcq_nb.coverage import (
     Choice,
@@ -224,6 +224,7 @@ def describe(
     ordered = sorted({check_probability("threshold", threshold) for threshold in thresholds})
     if max(ordered, default=0) == 0:
         raise ValueError(f"thresholds are {tuple(thresholds)}: give at least one above 0")
+    check_buffer(buffer)
     log = overview(buffer)
     vectors = len(buffer.obs_space.shape) == 1
     if config is None:

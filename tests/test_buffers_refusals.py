@@ -426,3 +426,17 @@ def test_sizes_of_loaded_buffers(tmp_path, size, words):
     FrameBuffer(8, PIXELS, 2).save(tmp_path / "frames.npz")
     with pytest.raises(ValueError, match=words):
         FrameBuffer.load(tmp_path / "frames.npz", size)
+
+
+def test_a_table_in_the_place_of_a_buffer():
+    "Whoever forgets from_frame is told of it."
+    import pandas as pd
+
+    from bcq_nb.bcq import DiscreteBCQ, train_offline
+    from bcq_nb.report import describe
+
+    table = pd.DataFrame({"age": [1.0, 2.0], "dose": [0, 1]})
+    agent = DiscreteBCQ(Box(0, 1, (1,)), 2, device="cpu")
+    for use in (describe, lambda given: train_offline(agent, given, 10)):
+        with pytest.raises(TypeError, match="a buffer is taken, not DataFrame: from_frame"):
+            use(table)
