@@ -533,9 +533,11 @@ def test_episodes_side_by_side_are_in_order():
     assert buffer.notes[1:] == ("the rows of 20 of 20 episodes did not stand together: gathered",)
 
 
-def test_times_that_differ_by_less_than_a_second():
+@pytest.mark.parametrize("dtype", ["datetime64[ns]", "object"])
+def test_times_that_differ_by_less_than_a_second(dtype):
     log = make_log()
-    timed = log.assign(t=pd.Timestamp("2026-01-31") + pd.to_timedelta(log["t"], unit="ms"))
+    times = [f"2026-01-31 08:00:00.00{time}" for time in log["t"]]
+    timed = log.assign(t=pd.Series(times, dtype=dtype))
     assert same(quietly(timed, **COLUMNS, terminated="end"), quietly(log, **COLUMNS, terminated="end"))
 
 
