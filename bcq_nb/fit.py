@@ -214,7 +214,7 @@ def run_fit(
     check_settings(run, "report", about_log)
     check_settings(run, "train", settings)
     batch = read_log(log, columns)
-    train, held_out = batch.split(1 - settings.held_out, place.seed)
+    train, held_out = batch.split(round(1 - settings.held_out, 12), place.seed)
     agent = DiscreteBCQ(train.obs_space, train.n_actions, settings.bcq, place.seed, place.device)
     check_offline(agent, train, settings.updates, settings.eval_every, eval_episodes=1, eval_eps=0.0)
     write_report(run, batch, about_log)
@@ -236,10 +236,12 @@ def run_act(
     settings: Act,  # where to write
 ) -> None:
     "Write decisions. Raises `ValueError` and `FileNotFoundError`, before anything is written."
+    path = settings.out or new.with_name(new.name.removesuffix(".gz")).with_suffix(".decisions.csv")
+    if path.suffix != ".csv":
+        raise ValueError(f"out is {str(path)!r}: decisions are written as CSV, so give it a name that ends in .csv")
     policy = DiscreteBCQ.load(agent, settings.device)
     if policy.table is None:
         raise ValueError(f"{agent} has not learned from a table: use an agent of `bcq fit`")
-    path = settings.out or new.with_name(new.name.removesuffix(".gz")).with_suffix(".decisions.csv")
     decided = decisions(policy, read_new(new, policy.table))
     with no_other(path) as beside:
         decided.to_csv(beside, index=False)

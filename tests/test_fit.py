@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from gymnasium.spaces import Box
 
 from bcq_nb.bcq import DiscreteBCQ
 from bcq_nb.cli import main
@@ -271,10 +272,17 @@ def test_decisions_never_overwrite_anything_else(bcq, tmp_path):
         assert bcq("act", AGENT, tmp_path / "new.csv", *words)[0] == 0, "the same again is no harm"
     target.write_text("a day's work\n")
     before = everything(tmp_path)
-    for path in (target, tmp_path / "new.csv", tmp_path):
+    for path in (target, tmp_path / "new.csv", tmp_path, tmp_path / "decided.parquet"):
         status, out, err = bcq("act", AGENT, tmp_path / "new.csv", "--out", path)
         assert (status, out, len(err.splitlines())) == (2, "", 1)
     assert everything(tmp_path) == before and target.read_text() == "a day's work\n"
+
+
+def test_only_an_agent_that_knows_its_columns_decides(bcq, tmp_path):
+    agent = DiscreteBCQ(Box(0, 1, (2,)), 2)
+    agent.save(tmp_path / "agent.safetensors")
+    status, out, err = bcq("act", tmp_path / "agent.safetensors", "log.csv")
+    assert (status, out) == (2, "") and "has not learned from a table: use an agent of `bcq fit`" in err
 
 
 @pytest.mark.parametrize("change, answers", [
