@@ -187,3 +187,9 @@ def test_the_palette_is_written_once(path):
     found = [line for above, line in zip(lines, lines[1:], strict=False)
              if literal.search(line) and not (path.stem < "03a" and says_so.search(f"{above}\n{line}"))]
     assert not found
+
+
+def test_data_of_others_come_with_their_license():
+    for path in root.glob("bcq_nb/data/*.npz"):
+        notice = path.with_name(f"{path.stem}_LICENSE.txt").read_text(encoding="utf-8")
+        assert "Copyright (c)" in notice and "Permission is hereby granted" in notice
