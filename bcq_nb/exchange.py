@@ -26,11 +26,9 @@ from .frames import FrameBuffer
 from .slots import space_of
 from .tables import Table
 
-_all_ = ["from_authors"]
-
 # %% auto #0
 __all__ = ['OURS', 'import_minari', 'readable', 'open_dataset', 'read_episodes', 'has_pictures', 'left_there', 'read_ours',
-           'empty_buffer', 'from_minari', 'check_name', 'to_minari', 'from_authors']
+           'empty_buffer', 'from_minari', 'check_name', 'to_minari']
 
 # %% ../nbs/08a_exchange.ipynb #1c022e3d
 def import_minari() -> Any:
