@@ -18,7 +18,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple
 
 from .alignment import MASK, PROB, add_episode, count_doubts, episode_in, observed, step_columns
-from .authors import from_authors, tell
+from .authors import tell
 from .buffers import ReplayBuffer
 from .checks import check_count
 from .environments import plain_errors
