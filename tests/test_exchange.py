@@ -10,8 +10,9 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 from bcq_nb.alignment import PROB
+from bcq_nb.authors import from_authors
 from bcq_nb.buffers import ReplayBuffer
-from bcq_nb.exchange import from_authors, from_minari, to_minari
+from bcq_nb.exchange import from_minari, to_minari
 from bcq_nb.frames import FrameBuffer
 from bcq_nb.tables import Table
 
