@@ -10,7 +10,6 @@ from gymnasium.envs.toy_text.taxi import TaxiEnv
 from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, Tuple
 
 from bcq_nb.alignment import PROB
-from bcq_nb.authors import from_authors
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.exchange import from_minari, to_minari
 from bcq_nb.frames import FrameBuffer
@@ -540,9 +539,3 @@ def test_one_warning_says_what_is_doubtful():
     with pytest.warns(UserWarning) as caught:
         buffer = from_minari(data)
     assert [str(warning.message) for warning in caught] == list(buffer.notes)
-
-
-def test_from_authors_is_offered_here():
-    from bcq_nb import authors
-
-    assert from_authors is authors.from_authors and "from_authors" in __import__("bcq_nb.exchange").exchange.__all__
