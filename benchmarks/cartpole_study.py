@@ -27,13 +27,12 @@ import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import torch
+from cells import finished, key_of, settle, write
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.evaluation import evaluate
-from bcq_nb.files import read_rows, write_rows
 from bcq_nb.generation import generate_buffer
 from bcq_nb.outcome import final_seed
 from bcq_nb.training import Exploration
@@ -53,12 +52,6 @@ HELD_OUT_SEEDS = range(10, 20)
 
 KEY = ["noise", "threshold", "seed"]
 CURVE = ["step", "return", "low", "high", "q", "q_min", "q_max"]   # what is kept of each evaluation
-
-
-def settle() -> None:
-    "What the command does, too: one thread, and no time spent on numbers too small to matter"
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
 
 
 def behavior_policy(cache: Path, seed: int) -> DQN:
@@ -97,17 +90,6 @@ def run_log(cache: Path, noise: float, seed: int, thresholds: list[float]) -> li
     return [run_cell(log, behavior, noise, threshold, seed) for threshold in thresholds]
 
 
-def finished(path: Path) -> list[dict]:
-    "The rows that an earlier run has written"
-    return read_rows(path) if path.is_file() else []
-
-
-def write(path: Path, rows: list[dict]) -> None:
-    "All rows, in one order, whatever the order in which they were finished"
-    rows = sorted(rows, key=lambda row: [row[name] for name in (*KEY, "step") if name in row])
-    write_rows(path, [{name: f"{value:.6g}" for name, value in row.items()} for row in rows])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     results = Path(__file__).parents[1] / "bcq_nb" / "results"
@@ -122,7 +104,7 @@ def main() -> None:
         noise, threshold = args.held_out
         name, seeds, noises, thresholds = "cartpole_held_out", HELD_OUT_SEEDS, (noise,), (0.0, threshold, 1.0)
     rows, points = finished(args.out / f"{name}.csv"), finished(args.out / f"{name}_curves.csv")
-    done = {tuple(row[key] for key in KEY) for row in rows}
+    done = {key_of(row, KEY) for row in rows}
 
     with ProcessPoolExecutor(args.jobs, initializer=settle) as pool:
         for behavior in [pool.submit(behavior_policy, args.cache, seed) for seed in seeds]:
@@ -135,13 +117,14 @@ def main() -> None:
                     jobs.append(pool.submit(run_log, args.cache, noise, seed, missing))
         for job in as_completed(jobs):
             for row, curve in job.result():
-                points = [point for point in points if [point[key] for key in KEY] != [row[key] for key in KEY]]
+                points = [point for point in points if key_of(point, KEY) != key_of(row, KEY)]
                 points += curve
                 rows.append(row)
                 print("noise {noise}, threshold {threshold}, seed {seed}: behavior {behavior:.0f}, log {log:.0f}, "
                       "last {final:.0f}".format(**row), file=sys.stderr)
-            write(args.out / f"{name}_curves.csv", points)   # first: a row of the table says that both are there
-            write(args.out / f"{name}.csv", rows)
+            # Curves first: a row of the table says that both are there
+            write(args.out / f"{name}_curves.csv", points, (*KEY, "step"))
+            write(args.out / f"{name}.csv", rows, KEY)
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from icu_study import LAST, SETTINGS, UPDATES, judge, make_buffer, settle
+from cells import finished, key_of, settle, write
+from icu_study import LAST, SETTINGS, UPDATES, judge, make_buffer
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.counting import Counted, count_log, likely, one_step_values, plan
 from bcq_nb.dqn import move_target
 from bcq_nb.extrapolation import constrain, greedy
-from bcq_nb.files import read_rows, write_rows
 from bcq_nb.sepsis import Hospital, Log, load_hospital, simulate, survival
 from bcq_nb.training import set_bounds, set_scales
 
@@ -117,11 +117,6 @@ def run_cell(hospital: Hospital, cell: dict, log: Log, best_values: np.ndarray) 
             "true_actions_own_values": survival(hospital, greedy(constrain(q, truly_allowed)))}
 
 
-def key_of(row: dict) -> tuple:
-    "What names a cell"
-    return tuple(float(row[name]) for name in KEY)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     results = Path(__file__).parents[1] / "bcq_nb" / "results"
@@ -131,8 +126,8 @@ def main() -> None:
 
     settle()
     path = args.out / "icu_causes.csv"
-    rows = read_rows(path) if path.is_file() else []
-    done = {key_of(row) for row in rows}
+    rows = finished(path)
+    done = {key_of(row, KEY) for row in rows}
     hospital = load_hospital()
     allowed = likely(hospital.clinicians, THRESHOLD)
     model = true_model(hospital)
@@ -141,14 +136,13 @@ def main() -> None:
     for change in CHANGES:
         for seed in args.seeds:
             cell = {**BASE, **change, "seed": seed}
-            if key_of(cell) in done:
+            if key_of(cell, KEY) in done:
                 continue
             began = time.time()
             log = simulate(hospital, hospital.clinicians, PATIENTS, seed)
-            row = run_cell(hospital, cell, log, best_values)
-            rows = sorted([*rows, row], key=key_of)
-            write_rows(path, [{name: f"{value:.6g}" for name, value in row.items()} for row in rows])
-            print(cell, f"true {row['true']:.4f}, {time.time() - began:.0f} s", file=sys.stderr)
+            rows.append(run_cell(hospital, cell, log, best_values))
+            write(path, rows, KEY)
+            print(cell, f"true {rows[-1]['true']:.4f}, {time.time() - began:.0f} s", file=sys.stderr)
 
 
 if __name__ == "__main__":

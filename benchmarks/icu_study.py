@@ -26,13 +26,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
+from cells import finished, key_of, settle, write
 from gymnasium.spaces import Box
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.counting import count_log, plan_bcq, plan_spibb
-from bcq_nb.files import read_rows, write_rows
 from bcq_nb.sepsis import Hospital, Log, load_hospital, restrict, simulate, survival
 
 PATIENTS = (500, 2_000, 5_000, 20_000, 50_000)
@@ -56,12 +55,6 @@ SETTINGS = {"hidden": (128, 128), "lr": 1e-3, "batch_size": 1024, "target_rate":
 # All columns are numbers. kept: the clinicians kept to admissible actions. deep: a network. masks: it was told what
 # exists. spibb: from how many visits on SPIBB takes a pair as known, 0 for discrete BCQ, whose threshold is tau
 KEY = ["n", "seed", "kept", "deep", "masks", "spibb", "tau"]
-
-
-def settle() -> None:
-    "One thread, and no time spent on numbers too small to matter"
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
 
 
 def table_cells(seed: int) -> list[dict]:
@@ -88,11 +81,6 @@ def deep_cells(part: tuple, seed: int) -> list[dict]:
             cell = {"n": n, "seed": seed, "kept": kept, "deep": 1}
             planned += [{**cell, "masks": masks, "spibb": 0, "tau": tau} for masks in range(kept + 1)]
     return planned
-
-
-def key_of(row: dict) -> tuple:
-    "What names a cell"
-    return tuple(float(row[name]) for name in KEY)
 
 
 def clinicians_log(hospital: Hospital, n: int, seed: int, kept: int) -> Log:
@@ -154,12 +142,6 @@ def run_cell(hospital: Hospital, log: Log, cell: dict) -> dict:
     return {**cell, "saved": saved, **run_tables(hospital, log, cell["tau"], cell["spibb"])}
 
 
-def write(path: Path, rows: list[dict]) -> None:
-    "All rows, in one order"
-    rows = sorted(rows, key=key_of)
-    write_rows(path, [{name: f"{value:.6g}" for name, value in row.items()} for row in rows])
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     results = Path(__file__).parents[1] / "bcq_nb" / "results"
@@ -169,21 +151,21 @@ def main() -> None:
 
     settle()
     path = args.out / "icu.csv"
-    rows = read_rows(path) if path.is_file() else []
-    done = {key_of(row) for row in rows}
+    rows = finished(path)
+    done = {key_of(row, KEY) for row in rows}
     hospital = load_hospital()
     log, written = None, None
     planned = [cell for part in DEEP for seed in args.seeds for cell in deep_cells(part, seed)]
     planned += [cell for seed in args.seeds for cell in table_cells(seed)]
     for cell in planned:
-        if key_of(cell) in done:
+        if key_of(cell, KEY) in done:
             continue
         source = cell["n"], cell["seed"], cell["kept"]
         if source != written:   # cells of one log follow each other
             log, written = clinicians_log(hospital, *source), source
         began = time.time()
         rows.append(run_cell(hospital, log, cell))
-        write(path, rows)
+        write(path, rows, KEY)
         print(*(f"{name} {value:.4g}" for name, value in rows[-1].items()), f"{time.time() - began:.0f} s",
               sep=", ", file=sys.stderr)
 
