@@ -15,7 +15,7 @@ NEEDS = {"08a_exchange": "minari"}   # which is not there for Python 3.10
 def test_notebook(notebook):
     if notebook.stem in NEEDS:
         pytest.importorskip(NEEDS[notebook.stem])
-    env = {"OMP_NUM_THREADS": "1", **os.environ, "PATH": f"{bin_dir}:{os.environ['PATH']}"}
+    env = {**os.environ, "PATH": f"{bin_dir}:{os.environ['PATH']}"}
     command = [bin_dir / "nbdev_test", "--path", notebook]
     run = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=900)
     # its exit status is 0 also where it found nothing to run

@@ -21,7 +21,6 @@ def run_alone(folder, *command):
     env = {key: value for key, value in os.environ.items() if key not in ("DISPLAY", "PYTHONPATH")}
     env["PATH"] = f"{bin_dir}:{env['PATH']}"
     env["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-    env["OMP_NUM_THREADS"] = "1"
     words = [bin_dir / command[0], *command[1:]]
     run = subprocess.run(words, cwd=folder, env=env, capture_output=True, text=True, timeout=900)
     assert run.returncode == 0, run.stdout + run.stderr
