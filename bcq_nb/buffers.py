@@ -216,10 +216,7 @@ class ReplayBuffer(Reader):
         """
         import pandas as pd
 
-        episodes = list(self.episodes())
-        slots = np.concatenate([np.zeros(0, np.int64), *episodes])
-        lengths = np.array([len(episode) for episode in episodes], np.int64)
-        return pd.DataFrame(frame_columns(self, slots, lengths))
+        return pd.DataFrame(frame_columns(self, list(self.episodes())))
 
     def save(self,
         path: str | Path,  # the file to be, `.npz`

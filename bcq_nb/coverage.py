@@ -27,7 +27,8 @@ from bcq_nb.imitation import (
     log_loss,
     reliability,
 )
-from .overview import mean_interval, numbered
+from .overview import mean_interval
+from .transfer import numbered
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def hold_out(
 ) -> HeldOut:
     "Learn from 80 % of the episodes, and from each half of these; predict the others."
     learned, unseen = buffer.split(0.8, seed)
-    slots, episode, _ = numbered(unseen)
+    slots, episode, _ = numbered(list(unseen.episodes()))
     chosen = stream(seed, "held out").permutation(len(slots))[:most]
     batch = unseen.transitions(slots[chosen])
     action = batch.action.numpy()

@@ -104,14 +104,9 @@ def checksum(
 
 
 @dataclass(frozen=True)
-class Place:
+class Place(Paper):
     "Where the results go, OUT/LOG/seedSEED, and where networks compute."
-    seed: int = 0             # of everything that is random, from 0
     out: Path = Path("runs")  # where the folders of runs are
-    device: str = "auto"      # where networks compute: "auto" is a GPU where there is one
-
-    def __post_init__(self):
-        check_count("seed", self.seed, 0)
 
 
 @dataclass(frozen=True)

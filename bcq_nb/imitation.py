@@ -33,11 +33,10 @@ __all__ = ['PATIENCE', 'imitation_loss', 'Imitation', 'imitate', 'nats', 'log_lo
 
 # %% ../nbs/07b_imitation.ipynb #3212a409
 def imitation_loss(
-    network: BCQNetwork,   # whose logits are meant
-    batch: Batch,          # decisions
+    logits: torch.Tensor,  # (B, n_actions)
+    batch: Batch,          # B decisions
 ) -> torch.Tensor:         # (), nats
-    "Mean of -log G(a|s) over the actions that exist."
-    _, logits = network.both(batch.obs)
+    "Mean of -log G(a|s), G being a distribution over the actions that exist."
     return F.cross_entropy(existing(logits, batch.mask), batch.action)
 
 
@@ -56,7 +55,7 @@ class Imitation(DiscreteBCQ):
     def loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         "Negative log-likelihood of a, penalty on the logits; and what to record."
         q, logits = self.network.both(batch.obs)                     # (B, n_actions) each
-        log_loss = F.cross_entropy(existing(logits, batch.mask), batch.action)
+        log_loss = imitation_loss(logits, batch)
         loss = log_loss + self.config.logit_penalty * logits.square().mean()
         nothing = 0 * q.sum()   # a gradient of zero: the file of an agent holds Adam's moments of every weight
         return loss + nothing, {"loss": loss.detach(), "imitation_loss": log_loss.detach()}
@@ -92,7 +91,8 @@ def imitate(
     for done in trange(0, updates, every, desc="imitation", disable=not progress):
         learn(agent, learned, min(every, updates - done), rng)
         with torch.inference_mode():
-            loss = imitation_loss(agent.target, sample).item()
+            _, logits = agent.target.both(sample.obs)   # (B, n_actions)
+            loss = imitation_loss(logits, sample).item()
         if loss < least:
             least, at = loss, agent.updates
             best = deepcopy(agent.target.state_dict())

@@ -12,6 +12,8 @@ import numpy as np
 from .bcq import DiscreteBCQ
 from .buffers import ReplayBuffer
 from .evaluation import COLORS, OTHER, label_ends
+from .overview import standardized
+from .transfer import words_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 # %% auto #0
 __all__ = ['LOSSES', 'VALUES', 'BLOCK', 'WORTH_SAYING', 'ADDED', 'plot_rows', 'plot_losses', 'Answers', 'answers_of',
-           'standardized', 'stands_out', 'changes', 'changes_in_words', 'decisions']
+           'stands_out', 'changes', 'changes_in_words', 'decisions']
 
 # %% ../nbs/08e_inspection.ipynb #bbb5f3e9
 LOSSES = {   # column -> its label, what it is the color of, how it is drawn
@@ -112,15 +114,6 @@ def answers_of(
 WORTH_SAYING = 0.2   # standard deviations
 
 
-def standardized(
-    obs: np.ndarray,   # (N, n) observations
-) -> np.ndarray:       # (N, n) float64: each column with mean 0 and standard deviation 1, or 0 where it is constant
-    "Numbers that can be compared with one another."
-    centered = obs - obs.mean(axis=0, dtype=np.float64)
-    spread = obs.std(axis=0, dtype=np.float64)
-    return centered / np.where(spread > 0, spread, 1)
-
-
 def stands_out(
     z: np.ndarray,      # (N, n) standardized observations
     here: np.ndarray,   # (N,) bool: the states in question
@@ -155,7 +148,7 @@ def changes(
     value_logged, _ = answers.of(logged)
     value_chosen, probability = answers.of(answers.action)
     words = list(range(log.n_actions)) if log.table is None else log.table.actions
-    names = [f"obs{i}" for i in range(obs.shape[1])] if log.table is None else log.table.names
+    names, _ = words_of(log)
     z = standardized(obs)
     rows = []
     for before, after in np.unique(np.stack([logged, answers.action], axis=1), axis=0):

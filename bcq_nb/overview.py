@@ -14,26 +14,14 @@ import numpy as np
 from .buffers import ReplayBuffer
 from .environments import stream
 from .evaluation import COLORS
-from .training import mean_and_deviation
+from .transfer import numbered, words_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # %% auto #0
-__all__ = ['numbered', 'mean_interval', 'Overview', 'overview', 'top_actions', 'draw_actions', 'nearest', 'Outlier', 'Outliers',
-           'find_outliers', 'outlier_facts']
-
-# %% ../nbs/07e_overview.ipynb #9456c194
-def numbered(
-    buffer: ReplayBuffer,    # a log
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:   # (n,) each: slots; number of the episode; number of the step in it
-    "All transitions, episode after episode, numbered from 0 as in `buffer.to_frame()`."
-    episodes = list(buffer.episodes())
-    lengths = np.array([len(slots) for slots in episodes], np.int64)
-    begins = np.cumsum(lengths) - lengths
-    slots = np.concatenate([np.zeros(0, np.int64), *episodes])
-    episode = np.repeat(np.arange(len(episodes)), lengths)
-    return slots, episode, np.arange(len(slots)) - begins[episode]
+__all__ = ['mean_interval', 'Overview', 'overview', 'top_actions', 'draw_actions', 'standardized', 'nearest', 'Outlier',
+           'Outliers', 'find_outliers', 'outlier_facts']
 
 # %% ../nbs/07e_overview.ipynb #76b95ef6
 def mean_interval(
@@ -72,7 +60,7 @@ def overview(
     buffer: ReplayBuffer,   # a log
 ) -> Overview:
     "Count. Raises `ValueError` if there is nothing to count."
-    slots, episode, _ = numbered(buffer)
+    slots, episode, _ = numbered(list(buffer.episodes()))
     if len(slots) == 0:
         raise ValueError("the buffer is empty: there is nothing to describe")
     lengths = np.bincount(episode)
@@ -126,6 +114,15 @@ def draw_actions(
     ax.spines[["top", "right"]].set_visible(False)
 
 # %% ../nbs/07e_overview.ipynb #27639a91
+def standardized(
+    obs: np.ndarray,   # (N, n) observations
+) -> np.ndarray:       # (N, n) float64: each column with mean 0 and standard deviation 1, or 0 where it is constant
+    "Numbers that can be compared with one another."
+    centered = obs - obs.mean(axis=0, dtype=np.float64)
+    spread = obs.std(axis=0, dtype=np.float64)
+    return centered / np.where(spread > 0, spread, 1)
+
+
 def nearest(
     points: np.ndarray,          # (k, n) float32: some states
     point_episode: np.ndarray,   # (k,) int: their episodes
@@ -175,12 +172,10 @@ def find_outliers(
     show: int = 5,          # how many to name, one of an episode
 ) -> Outliers:
     "States whose nearest neighbor in another episode is farther away than two states are on average."
-    slots, episode, step = numbered(buffer)
-    names = buffer.table.names if buffer.table else [f"obs{k}" for k in range(buffer.obs_space.shape[0])]
+    slots, episode, step = numbered(list(buffer.episodes()))
+    names, _ = words_of(buffer)
     obs = buffer.transitions(slots).obs.numpy()
-    mean, deviation = (column.numpy() for column in mean_and_deviation(buffer))
-    unit = np.where(deviation > 0, deviation, 1)
-    states = ((obs - mean) / unit).astype(np.float32)
+    states = standardized(obs).astype(np.float32)
 
     rng = stream(seed, "outliers")
     one, other = rng.integers(len(states), size=(2, 10_000))

@@ -17,7 +17,7 @@ from .tables import Table
 
 # %% auto #0
 __all__ = ['check_shapes', 'name_row', 'add_rows', 'header_of', 'check_saved', 'check_table', 'check_block', 'put_back', 'leans',
-           'rows_to_copy', 'copy_rows', 'words_of', 'named_once', 'frame_columns']
+           'rows_to_copy', 'copy_rows', 'words_of', 'named_once', 'numbered', 'frame_columns']
 
 # %% ../nbs/00g_transfer.ipynb #c169db13
 def check_shapes(
@@ -210,24 +210,34 @@ def named_once(
     return dict(columns)
 
 
+def numbered(
+    episodes: list[np.ndarray],  # (T,) int64 slots of each
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:   # (n,) each: slots; number of the episode; number of the step in it
+    "All transitions, episode after episode, with their numbers from 0."
+    lengths = np.array([len(slots) for slots in episodes], np.int64)
+    begins = np.cumsum(lengths) - lengths
+    slots = np.concatenate([np.zeros(0, np.int64), *episodes])
+    episode = np.repeat(np.arange(len(episodes)), lengths)
+    return slots, episode, np.arange(len(slots)) - begins[episode]
+
+
 def frame_columns(
-    buffer: Recorder,        # of vectors
-    slots: np.ndarray,       # (n,) of the transitions, episode after episode
-    lengths: np.ndarray,     # (episodes,) steps of each; n in all
-) -> dict[str, np.ndarray]:  # name -> (n,)
+    buffer: Recorder,             # of vectors
+    episodes: list[np.ndarray],   # (T,) int64 slots of each
+) -> dict[str, np.ndarray]:       # name -> (n,)
     "The columns of a table. Raises `ValueError` for pictures, and where two columns would have one name."
     names, actions = words_of(buffer)
+    slots, episode, step = numbered(episodes)
     obs, next_obs = (column.numpy() for column in buffer.store.read(slots))
     terminated = buffer.terminated.numpy()[slots] == 1
-    starts = np.cumsum(lengths) - lengths
     columns = [*zip(names, obs.T, strict=True),
                ("action", actions[buffer.action.numpy()[slots]]),
                ("reward", buffer.reward.numpy()[slots]),
                *zip([f"next_{name}" for name in names], next_obs.T, strict=True),
                ("terminated", terminated),
                ("truncated", buffer.ended.numpy()[slots] & ~terminated),
-               ("episode", np.repeat(np.arange(len(lengths)), lengths)),
-               ("step", np.arange(len(slots)) - np.repeat(starts, lengths))]
+               ("episode", episode),
+               ("step", step)]
     if buffer.masks is not None:
         for kind, mask in zip(("mask", "next_mask"), buffer.masks.read(slots), strict=True):
             columns += zip([f"{kind}_{action}" for action in actions], mask.numpy().T, strict=True)

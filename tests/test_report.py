@@ -14,9 +14,10 @@ from bcq_nb.coverage import hold_out
 from bcq_nb.frames import FrameBuffer
 from bcq_nb.generation import action_ratio
 from bcq_nb.imitation import Imitation, constant_guess, imitate, reliability
-from bcq_nb.overview import find_outliers, mean_interval, numbered, overview
+from bcq_nb.overview import find_outliers, mean_interval, overview
 from bcq_nb.report import answers, describe
 from bcq_nb.tables import Table
+from bcq_nb.transfer import numbered
 
 SHARP = {"device": "cpu"}
 FAST = {"device": "cpu", "updates": 600}
@@ -190,7 +191,7 @@ def test_counts_are_those_of_a_loop():
     np.testing.assert_allclose(counted.returns, mean_interval(returns, np.arange(len(returns))))
     assert counted.terminated == sum(log.terminated[slots[-1]].item() for slots in episodes)
     assert counted.terminated + counted.truncated == sum(log.ended[slots[-1]].item() for slots in episodes)
-    slots, episode, step = numbered(log)
+    slots, episode, step = numbered(list(log.episodes()))
     frame = log.to_frame()
     assert slots.tolist() == np.concatenate(episodes).tolist()
     assert episode.tolist() == frame["episode"].tolist() and step.tolist() == frame["step"].tolist()
