@@ -153,7 +153,7 @@ def spread(
 # %% ../nbs/03a_evaluation.ipynb #c873ab2d
 def label_ends(
     ax: Axes,                          # where lines have been drawn, its limits final
-    ends: dict[str, float],            # what is written -> height of the line's right end
+    ends: dict[str, float],            # what is written, in one line or several -> height of the line's right end
     colors: dict[str, str],            # what is written -> color of the line
     fontsize: float = 9,               # points
 ) -> None:
@@ -162,7 +162,8 @@ def label_ends(
     figure.draw_without_rendering()                                      # settles the layout
     low, high = ax.get_ylim()
     points = ax.get_window_extent().height * 72 / figure.dpi          # height of the axes
-    gap = 1.5 * fontsize * (high - low) / points                         # of two lines of text, in units of y
+    lines = max(words.count("\n") for words in ends) + 1               # of the longest label
+    gap = (0.3 + 1.2 * lines) * fontsize * (high - low) / points         # of two labels, in units of y
     heights = spread(list(ends.values()), gap)
     for words, height in zip(ends, heights, strict=True):
         ax.annotate(

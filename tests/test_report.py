@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ
 from bcq_nb.buffers import ReplayBuffer
-from bcq_nb.coverage import hold_out
+from bcq_nb.coverage import Choice, draw_choices, hold_out
 from bcq_nb.frames import FrameBuffer
 from bcq_nb.generation import action_ratio
 from bcq_nb.imitation import Imitation, constant_guess, imitate, reliability
@@ -284,3 +284,14 @@ def test_describe_refuses(settings, words):
 def test_an_empty_log_is_refused():
     with pytest.raises(ValueError, match="the buffer is empty: there is nothing to describe"):
         describe(ReplayBuffer(5, Box(-1, 1, (1,), np.float32), 2))
+
+
+def test_labels_of_two_lines_do_not_touch():
+    rows = [Choice(0, 3, 1, 1, 1), Choice(1, 1, 0.33, 0, 0.4)]   # two lines that end near each other
+    figure, ax = plt.subplots(figsize=(4.8, 3), layout="constrained")
+    draw_choices(ax, rows)
+    figure.canvas.draw()
+    boxes = sorted((text.get_window_extent() for text in ax.texts), key=lambda box: box.y0)
+    plt.close(figure)
+    assert len(boxes) == 3
+    assert all(below.y1 <= above.y0 for below, above in zip(boxes, boxes[1:], strict=False))
