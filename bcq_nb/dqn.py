@@ -44,7 +44,7 @@ from bcq_nb.training import (
 # %% auto #0
 __all__ = ['DQNConfig', 'at_action', 'move_target', 'DQN', 'DoubleDQN', 'train_behavioral']
 
-# %% ../nbs/05_dqn.ipynb #e2f4ff7c
+# %% ../nbs/05_dqn.ipynb #3f95e1eb
 @dataclass(frozen=True)
 class DQNConfig:
     "How Q-learning learns; the defaults are the authors' for vector observations. Raises `ValueError`."
@@ -58,7 +58,7 @@ class DQNConfig:
     target_every: int = 1                 # updates from one such step to the next (authors: 1)
     clip_reward: bool = False             # learn from rewards clipped to [-1, 1] (Mnih et al. 2015, for Atari)
     clip_target: bool = False             # keep targets within the bounds of the values (ours; off, as the authors)
-    scale_reward: bool = False            # the batch's root mean square reward is the loss's unit (ours; off, too)
+    scale_reward: bool = False            # the loss's unit: root mean square of paid rewards (ours; off, too)
     # The optimizer
     lr: float = 3e-4                      # α, Adam's learning rate (authors: 3e-4)
     adam_eps: float = 1e-8                # what Adam adds to its denominator (authors: 1e-8)

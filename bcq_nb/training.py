@@ -228,12 +228,12 @@ def mean_and_deviation(
     squares = [(buffer.transitions(block).obs.double() - mean).square().sum(0) for block in blocks]
     return mean, (torch.stack(squares).sum(0) / len(slots)).sqrt()
 
-# %% ../nbs/04b_training.ipynb #2745a561
+# %% ../nbs/04b_training.ipynb #2bfc7996
 def set_scales(
     agent: Checkpoint,     # one that has not learned yet; its networks are changed where its settings say so
     buffer: ReplayBuffer,  # the batch, or what has been collected so far
 ) -> None:
-    "`standardize`: observations to mean 0, deviation 1. `scale_reward`: the root mean square reward becomes the unit."
+    "`standardize`: observations to mean 0, deviation 1. `scale_reward`: the unit, a root mean square of paid rewards."
     networks = agent.network, agent.target
     if agent.config.standardize:
         mean, deviation = mean_and_deviation(buffer)
@@ -241,6 +241,7 @@ def set_scales(
             network.encoder.standardize_by(mean, deviation)
     if agent.config.scale_reward:
         rewards = seen_rewards(buffer, agent.config.clip_reward).double()
-        unit = rewards.square().mean().sqrt().item() or 1.0   # without any reward there is nothing to scale
+        paid = rewards[rewards != 0]
+        unit = paid.square().mean().sqrt().item() if len(paid) else 1.0   # without any there is nothing to scale
         for network in networks:
             network.value_scale.fill_(unit)

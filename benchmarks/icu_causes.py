@@ -5,7 +5,8 @@ size of an update, up to the whole log; one-hot states in the place of 47 measur
 are said to matter. Resumable, as icu_study.py.
 
 A row: onehot (1: a network that is told the number of the state), batch (0: each update takes the whole log), updates,
-decay (1: the last quarter at a tenth of the learning rate), penalty (of the logits), scaled (scale_reward), seed; then
+decay (1: the last quarter at a tenth of the learning rate), penalty (of the logits), scaled (1: the loss in units of
+the root mean square of all rewards, those of 0 with them; `scale_reward` leaves these out), seed; then
 what the policy claims, its true value, the true value of the best policy within the actions that it allows, and the
 true value of its values within the actions that the clinicians' own probabilities allow.
 """
@@ -24,7 +25,7 @@ from cells import finished, key_of, settle, write
 from icu_study import LAST, SETTINGS, UPDATES, judge, make_buffer
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
-from bcq_nb.buffers import ReplayBuffer
+from bcq_nb.buffers import Batch, ReplayBuffer
 from bcq_nb.counting import Counted, count_log, likely, one_step_values, plan
 from bcq_nb.dqn import move_target
 from bcq_nb.extrapolation import constrain, greedy
@@ -52,12 +53,27 @@ def true_model(hospital: Hospital) -> Counted:
     return Counted(pair, next_state, p[pair, next_state], reward, np.ones((n_states, n_actions)), hospital.clinicians)
 
 
+class ScaledBCQ(DiscreteBCQ):
+    "Its loss is in the unit of its networks, whatever that is"
+
+    def value_loss(self, q: torch.Tensor, batch: Batch) -> torch.Tensor:
+        unit = self.network.value_scale
+        return F.smooth_l1_loss(q / unit, self.td_target(batch) / unit)
+
+
 def make_agent(buffer: ReplayBuffer, cell: dict) -> DiscreteBCQ:
     "A new agent with the settings of a cell"
     changes = {"batch_size": cell["batch"] or 1024, "logit_penalty": cell["penalty"],
-               "standardize": not cell["onehot"], "scale_reward": bool(cell["scaled"])}
+               "standardize": not cell["onehot"]}
     config = BCQConfig(threshold=THRESHOLD, **{**SETTINGS, **changes})
-    return DiscreteBCQ(buffer.obs_space, buffer.n_actions, config, cell["seed"], device="cpu")
+    kind = ScaledBCQ if cell["scaled"] else DiscreteBCQ
+    agent = kind(buffer.obs_space, buffer.n_actions, config, cell["seed"], device="cpu")
+    if cell["scaled"]:
+        rewards = buffer.reward[buffer.slots()].double()
+        for network in (agent.network, agent.target):
+            network.scaled = True
+            network.value_scale.fill_(rewards.square().mean().sqrt().item())
+    return agent
 
 
 def train(agent: DiscreteBCQ, buffer: ReplayBuffer, cell: dict) -> None:
