@@ -16,7 +16,7 @@ from gymnasium.spaces import Box
 from .checks import check_count
 
 # %% auto #0
-__all__ = ['Ring', 'zeros', 'stored_dtype', 'space_of', 'n_actions_in', 'Store', 'Pairs', 'Masks']
+__all__ = ['MOST_ACTIONS', 'Ring', 'zeros', 'stored_dtype', 'space_of', 'n_actions_in', 'Store', 'Pairs', 'Masks']
 
 # %% ../nbs/00d_slots.ipynb #000931fd
 class Ring:
@@ -69,7 +69,7 @@ class Ring:
         oldest_row = self.row - self.filled
         return (slot - oldest_row * self.n_envs) % self.capacity
 
-# %% ../nbs/00d_slots.ipynb #f28fc12d
+# %% ../nbs/00d_slots.ipynb #db5846c3
 def zeros(
     shape: tuple[int, ...],  # the first axis being the slot
     dtype: npt.DTypeLike,    # as NumPy calls it
@@ -102,16 +102,23 @@ def space_of(
     return Box(-np.inf, np.inf, obs.shape[1:], np.float32)
 
 
+MOST_ACTIONS = 10_000   # in a log that does not say how many there are: a number above it is a code or an amount
+
+
 def n_actions_in(
     action: np.ndarray,       # (n,) int
     mask: np.ndarray | None,  # (n, n_actions) bool: which actions exist
 ) -> int:                     # as many as the mask has columns, else the largest action plus 1
-    "The number of actions in a log. Raises `ValueError` where actions are no integers."
+    "The number of actions in a log. Raises `ValueError` where actions are no integers, or larger than a choice can be."
     if action.ndim != 1 or action.dtype.kind not in "iu" or len(action) == 0:
         raise ValueError(f"action has shape {action.shape} and type {action.dtype}: an integer for each row is needed")
     if mask is not None:
         return mask.shape[-1]
-    return max(int(action.max()), 0) + 1
+    largest = max(int(action.max()), 0)
+    if largest >= MOST_ACTIONS:
+        raise ValueError(f"the largest action is {largest}: a network would get an output for each one up to it; "
+                         "number the actions from 0 without gaps, or give n_actions if so many are meant")
+    return largest + 1
 
 # %% ../nbs/00d_slots.ipynb #9c54e627
 class Store(Protocol):

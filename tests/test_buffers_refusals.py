@@ -193,6 +193,7 @@ def test_rows_of_a_log(monkeypatch, changes, words):
     ({"action": np.zeros((10, 1), int)}, r"action has shape \(10, 1\)"),
     ({"action": np.zeros(10)}, "action has shape .* type float64: an integer for each row is needed"),
     ({"action": np.full(10, "left")}, "type <U4: an integer for each row is needed"),
+    ({"action": np.full(10, 2**40)}, "the largest action is 1099511627776: .* or give n_actions"),
     ({"action": np.full(10, -1)}, r"row 0 .*: action is \[-1\]"),
     ({"obs": np.zeros(10)}, r"obs has shape \(10,\): a row for each transition"),
 ])
