@@ -160,7 +160,7 @@ def read_behavior(
     behavior = imitated[np.arange(len(slots)), done] if buffer.prob is None else buffer.prob.numpy()[slots]
     return Logged(buffer, slots, episode, step, imitated, behavior.astype(float), is_logged)
 
-# %% ../nbs/08f_evidence.ipynb #dfd928dd
+# %% ../nbs/08f_evidence.ipynb #1fb2452a
 @dataclass(frozen=True, eq=False)
 class Evidence:
     """What a log says of a policy: a row an episode, a column a step; T is the length of the longest episode.
@@ -198,8 +198,8 @@ class Evidence:
     def values(self) -> tuple[np.ndarray, np.ndarray]:
         "`q` and `v`. Raises `ValueError` where there are none."
         if self.q is None or self.v is None:
-            raise ValueError("this evidence holds no values of a model: `with_values` adds them, or use an estimator that "
-                             "needs weights only")
+            raise ValueError("this evidence holds no values of a model: `with_values` adds them, or use an estimator "
+                             "that needs weights only")
         return self.q, self.v
 
 # %% ../nbs/08f_evidence.ipynb #9eb80024
