@@ -138,7 +138,7 @@ def bootstrap(
             parts.append(estimator(evidence, times))
     return np.concatenate(parts)
 
-# %% ../nbs/09_ope.ipynb #00a38802
+# %% ../nbs/09_ope.ipynb #427addb9
 def logged_return(
     evidence: Evidence,                # of n episodes
     times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
@@ -194,7 +194,7 @@ def discount_for(
 
 def estimate(
     policy: Policy,                     # an agent, or a function (obs, mask) -> (B, n_actions) probabilities
-    log: ReplayBuffer | Logged,         # episodes that the policy did not learn from, as a buffer or as read by 08f
+    log: ReplayBuffer | Logged,         # episodes that the policy did not learn from; `Logged` if several are judged
     discount: float | None = None,      # γ in [0, 1], by default the agent's; 1 is the plain sum of rewards
     softness: float = 0.0,              # in [0, 1]: judge a policy that takes a random allowed action as often
     config: FQEConfig | None = None,    # how FQE learns, but for the discount
@@ -205,7 +205,7 @@ def estimate(
 ) -> Verdict:
     "What a log says of a policy. Raises `ValueError` where they do not fit, or the log has fewer than 10 episodes."
     discount = discount_for(policy, discount)
-    logged = log if isinstance(log, Logged) else read_behavior(log, seed, device, progress)
+    logged = log if isinstance(log, Logged) else read_behavior(log, None, seed, device, progress)
     buffer = logged.buffer
     probabilities = policy_table(policy, logged, softness)
     weights = gather(probabilities, logged, discount)
