@@ -117,12 +117,13 @@ def existing(
     "The values of actions that exist, and -∞ for the others, which no maximum takes."
     return values if mask is None else values.where(mask, -torch.inf)
 
-# %% ../nbs/04c_agents.ipynb #246765e8
+# %% ../nbs/04c_agents.ipynb #bf1d3c3c
 class Agent(Checkpoint):
     """What an agent answers. `obs` is (B, *obs_shape), an array or a tensor; or a DataFrame, where it knows a table.
 
     `mask` is (B, n_actions), 1 where an action exists; without one all do, or those that the DataFrame's mask says.
-    Raises `ValueError` for another shape, NaN, a row without an action, or a DataFrame where no table is known.
+    Raises `ValueError` for another shape, NaN, a row without an action, a DataFrame where no table is known, and where
+    an agent that has learned with masks is asked for actions without one.
     """
     device: torch.device   # where its networks are
 
@@ -130,24 +131,31 @@ class Agent(Checkpoint):
         "(B,) the best action of those that may be taken."
         raise NotImplementedError("a class made from this one says here which action is best")
 
-    def inputs(self, obs: Any, mask: Any = None) -> tuple[torch.Tensor, torch.Tensor | None]:
-        "Observations and mask as tensors on the agent's device."
+    def observations(self, obs: Any) -> torch.Tensor:
+        "Observations as a tensor on the agent's device."
         if is_frame(obs):
             if self.table is None:
                 raise ValueError("obs is a DataFrame, and this agent knows no table: train it on a log that was one, "
                                  "or give an array")
-            mask = self.table.masks(obs) if mask is None else mask
             obs = self.table.observations(obs)
-        given = obs_tensor(obs, self.obs_space.shape, self.device)
+        return obs_tensor(obs, self.obs_space.shape, self.device)
+
+    def inputs(self, obs: Any, mask: Any = None) -> tuple[torch.Tensor, torch.Tensor | None]:
+        "Observations and mask as tensors on the agent's device."
+        given = self.observations(obs)
+        if mask is None and is_frame(obs) and self.table is not None:
+            mask = self.table.masks(obs)
+        if mask is None and self.masked:
+            raise ValueError("this agent has learned with masks, and none is given: give mask, for each observation a "
+                             "row with 1 where an action exists and 0 elsewhere")
         if mask is None:
             return given, None
         return given, mask_tensor(mask, (len(given), self.n_actions), self.device)
 
     def q_values(self, obs: Any) -> torch.Tensor:
-        "(B, n_actions): what the online network believes that each action is worth."
-        given, _ = self.inputs(obs)
+        "(B, n_actions): what the online network believes that each action is worth, whether it exists or not."
         with torch.inference_mode():
-            return self.network(given)
+            return self.network(self.observations(obs))
 
     def act(self, obs: Any, eps: float = 0.0, mask: Any = None) -> np.ndarray:
         "(B,) int64 actions, each with probability eps a random one; for a DataFrame in the words of the log."

@@ -167,7 +167,7 @@ def tuples(
     "Lists become tuples."
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
-# %% ../nbs/04a_checkpoints.ipynb #b117428d
+# %% ../nbs/04a_checkpoints.ipynb #d8c03274
 class Checkpoint:
     """An agent that can be saved, and that goes on where it was.
 
@@ -184,6 +184,7 @@ class Checkpoint:
     updates: int = 0                      # updates so far
     history: list[dict]                   # a row for each evaluation so far
     bounds: tuple[float, float] | None = None   # least and largest possible value, where known
+    masked: bool = False                  # it has learned with masks, and is to be asked with them
     table: Table | None = None            # how the table that it has learned from became numbers, if it was one
 
     def __init__(self, obs_space: Box, n_actions: int, config: Any = None, seed: int = 0, device: str = "auto"):
@@ -208,6 +209,7 @@ class Checkpoint:
             "updates": self.updates,
             "history": self.history,
             "bounds": self.bounds,
+            "masked": self.masked,
             "rng": self.rng.bit_generator.state,
             "table": None if self.table is None else self.table.to_json(),
         }
@@ -232,6 +234,7 @@ class Checkpoint:
             agent.updates = header["updates"]
             agent.history = header["history"]
             agent.bounds = read_bounds(header["bounds"])
+            agent.masked = header.get("masked") is True   # older files do not say it
             agent.rng.bit_generator.state = header["rng"]
             if header["table"] is not None:
                 agent.table = Table.from_json(header["table"])

@@ -87,7 +87,7 @@ def check_plan(
         raise ValueError(f"steps is {steps} and the warm-up takes {plan.warmup}: nothing would be learned; "
                          "raise steps, or lower warmup")
 
-# %% ../nbs/04b_training.ipynb #d66d734c
+# %% ../nbs/04b_training.ipynb #6bd68b8e
 def learn(
     agent: Any,                        # a DQN, or what has its `config`, `device` and `update`; changed
     buffer: ReplayBuffer,              # what to learn from
@@ -96,6 +96,8 @@ def learn(
 ) -> list[dict[str, torch.Tensor]]:    # what each update reported
     "Updates, each on transitions drawn anew."
     reports = []
+    if buffer.masks is not None:
+        agent.masked = True   # from now on it is to be asked with masks (04c)
     for _ in range(updates):
         batch = buffer.sample(agent.config.batch_size, rng).to(agent.device)
         reports.append(agent.update(batch))

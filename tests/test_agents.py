@@ -73,7 +73,7 @@ def test_an_action_that_does_not_exist_is_never_chosen(kind, config):
     train_offline(agent, log, 50, progress=False)
     rows = np.arange(len(log))
     mask = batch.mask.numpy()
-    unconstrained = agent.act(batch.obs)
+    unconstrained = agent.act(batch.obs, mask=np.ones_like(mask))
     assert (~mask[rows, unconstrained]).mean() > 0.2                    # a mask changes something here
     for eps in (0.0, 0.5, 1.0):
         for given in (mask, mask.astype(np.int8), batch.mask):
@@ -83,6 +83,28 @@ def test_an_action_that_does_not_exist_is_never_chosen(kind, config):
     alone = np.eye(N_ACTIONS, dtype=bool)[rows % N_ACTIONS]             # a single action exists
     assert (agent.act(batch.obs, mask=alone) == rows % N_ACTIONS).all()
     assert agent.allowed(batch.obs, alone).tolist() == alone.tolist()
+
+
+def test_an_agent_that_has_learned_with_masks_asks_for_them(tmp_path):
+    agent = DiscreteBCQ(VECTOR, N_ACTIONS, BCQConfig.small(), device="cpu")
+    train_offline(agent, log_of(), 1, progress=False)
+    agent.save(tmp_path / "agent.safetensors")
+    obs = np.zeros((2, 4), np.float32)
+    for each in (agent, DiscreteBCQ.load(tmp_path / "agent.safetensors", device="cpu")):
+        assert each.q_values(obs).shape == (2, N_ACTIONS)
+        for ask in (each.act, each.policy, each.allowed, each.probabilities):
+            with pytest.raises(ValueError, match="learned with masks, and none is given"):
+                ask(obs)
+            ask(obs, mask=np.ones((2, N_ACTIONS)))
+
+
+def test_a_file_that_does_not_tell_of_masks(tmp_path):
+    path = tmp_path / "agent.safetensors"
+    DQN(VECTOR, 2, device="cpu").save(path)
+    header, tensors = load_tensors(path)
+    del header["masked"]
+    save_tensors(path, header, tensors)
+    assert DQN.load(path, device="cpu").masked is False
 
 
 @agents
