@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ['Paper', 'Describe', 'save_figure', 'save_report', 'run_describe', 'checksum', 'Place', 'LogRun', 'Fit',
            'write_report', 'write_policy', 'write_changes', 'run_fit', 'Act', 'run_act']
 
-# %% ../nbs/19b_fit.ipynb #37ec7805
+# %% ../nbs/19b_fit.ipynb #e71f856a
 @dataclass(frozen=True)
 class Paper:
     "Where a report goes besides the screen, and where networks compute."
@@ -80,9 +80,11 @@ def run_describe(
     columns: Columns,    # what is what in it
     settings: Describe,  # how to look at it
 ) -> None:
-    "Print the report of a log. Raises as `read_log`, `describe` and `no_other`."
+    "Print the report of a log. Raises as `read_log` and `describe`, and `ValueError` where a report is there already."
     if paper.out is not None:
         check_folder(paper.out)
+        if (paper.out / "report.json").exists():   # it is written last: that report is finished
+            raise ValueError(f"{paper.out} holds a report: choose another --out, or delete that one")
     report = describe(read_log(log, columns), config=settings.bcq, updates=settings.updates, seed=paper.seed,
                       device=paper.device, progress=True)
     print(report)

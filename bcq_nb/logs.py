@@ -60,7 +60,7 @@ def tell_cut(
     return [f"{cut.sum():,} of {order.ends.sum():,} episodes were cut, and nobody saw what followed on their last rows "
             f"(give next_obs if somebody did): these are no transitions, but next_obs of the rows before{gone}"]
 
-# %% ../nbs/08_logs.ipynb #5229d8f7
+# %% ../nbs/08_logs.ipynb #89145e9a
 def read_flags(
     frame: Any,          # a `DataFrame`
     order: Order,        # its rows in the order of time
@@ -85,7 +85,7 @@ def read_ends(
     "Which rows end an episode for good. Raises `ValueError` where that is not said, or twice."
     if (terminated is None) != (ends in ("terminated", "truncated")):
         raise ValueError(f"ends is {ends!r} and terminated is {terminated!r}: name the column that says which episodes "
-                         "are over for good; without one, give ends='terminated' if all are, or 'truncated' if none is")
+                         "are over for good; without one, let ends be 'terminated' if all are, or 'truncated' if none is")
     fails, cut = read_flags(frame, order, terminated), read_flags(frame, order, truncated)
     if ends == "terminated":
         fails = order.ends & ~cut

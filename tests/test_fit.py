@@ -239,6 +239,10 @@ def test_describe_prints_and_writes_only_where_it_is_told(bcq, story, tmp_path):
     status, again, _ = bcq(*words, "--out", tmp_path / "told")
     assert again.startswith(out)
     assert sorted(contents(tmp_path / "told")) == ["report.json", "report.png", "report.txt"]
+    before = everything(tmp_path)
+    status, out, err = bcq(*words, "--out", tmp_path / "told")
+    assert (status, out) == (2, "") and "told holds a report: choose another --out" in err   # at once
+    assert everything(tmp_path) == before
 
 
 # Act
