@@ -85,7 +85,7 @@ def read_ends(
     "Which rows end an episode for good. Raises `ValueError` where that is not said, or twice."
     if (terminated is None) != (ends in ("terminated", "truncated")):
         raise ValueError(f"ends is {ends!r} and terminated is {terminated!r}: name the column that says which episodes "
-                         "are over for good; without one, let ends be 'terminated' if all are, or 'truncated' if none is")
+                         "are over for good; without one, let ends be 'terminated' if all are, 'truncated' if none is")
     fails, cut = read_flags(frame, order, terminated), read_flags(frame, order, truncated)
     if ends == "terminated":
         fails = order.ends & ~cut
