@@ -56,7 +56,6 @@ from bcq_nb.ope import (
     bootstrap,
     direct_method,
     doubly_robust,
-    effective_size,
     importance_sampling,
     per_decision_importance_sampling,
     weighted_doubly_robust,
@@ -64,6 +63,7 @@ from bcq_nb.ope import (
     weighted_per_decision_importance_sampling,
 )
 from bcq_nb.sepsis import Log, load_hospital, simulate
+from bcq_nb.verdict import effective_size
 
 SIZES = {100: 200, 300: 200, 1_000: 200, 3_000: 200, 10_000: 100}   # episodes: logs
 WIND = 0.2
