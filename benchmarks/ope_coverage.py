@@ -11,8 +11,8 @@ Two worlds whose values are known exactly, each with a policy that writes logs a
 
 Episodes are cut after `horizon` decisions, and the truth is what the policy gets within them. 100 decisions are as good
 as no limit in ICU-Sepsis. A cell is a world, a horizon and a size of the log. All of its policies and estimators are
-given the same 200 logs (100 of 10,000 episodes). Intervals are those of `ope.bootstrap`, from the first 400 of its
-1,000 drawn logs, which all logs of a size have in common.
+given the same 200 logs (100 of 10,000 episodes). Intervals are those of `ope.estimate`, from the first 400 of
+the 1,000 logs that `ope.bootstrap` draws, which all logs of a size have in common.
 
 The model of DM, DR and WDR counts (notebook 08c) and plans backward from the horizon. What the policy does in a state
 where nobody did it is valued as what was done there, and a state that was never seen as the mean of those that were.
@@ -63,7 +63,7 @@ from bcq_nb.ope import (
     weighted_per_decision_importance_sampling,
 )
 from bcq_nb.sepsis import Log, load_hospital, simulate
-from bcq_nb.verdict import effective_size
+from bcq_nb.verdict import effective_size, interval_of
 
 SIZES = {100: 200, 300: 200, 1_000: 200, 3_000: 200, 10_000: 100}   # episodes: logs
 WIND = 0.2
@@ -210,13 +210,14 @@ def judge(evidence: Evidence, estimator: Callable, truth: float) -> dict:
     with np.errstate(divide="ignore", invalid="ignore"):   # no weight at all
         estimate = float(estimator(evidence))
         drawn = estimator(evidence, drawn_logs(len(evidence.reward)))
-    drawn = drawn[~np.isnan(drawn)]
-    low, lower, high = np.quantile(drawn, [0.025, 0.05, 0.975]) if len(drawn) > 0 else (np.nan,) * 3
+    interval = interval_of(estimate, drawn)
+    low, high = interval.low - ROUNDING, interval.high + ROUNDING
+    is_silent = np.isnan(estimate)
     weight = evidence.weight[:, -1]
     largest = weight.max() / weight.sum() if weight.any() else 0.0
-    return {"estimate": estimate, "holds": low - ROUNDING <= truth <= high + ROUNDING,
-            "lower_holds": lower - ROUNDING <= truth, "width": high - low, "effective": effective_size(weight),
-            "largest": largest}
+    return {"estimate": estimate, "holds": not is_silent and low <= truth <= high,
+            "lower_holds": not is_silent and interval.at_least - ROUNDING <= truth,
+            "width": interval.high - interval.low, "effective": effective_size(weight), "largest": largest}
 
 
 def judge_log(world: World, log: Log, truths: dict[str, float], horizon: int) -> Iterator[tuple[tuple, dict]]:
@@ -246,7 +247,7 @@ def summarize(key: tuple, judged: list[dict], truth: float) -> dict:
     row |= {"logs": len(judged), "truth": truth, "mean": estimate.mean() if len(estimate) > 0 else np.nan,
             "rmse": ((estimate - truth) ** 2).mean() ** 0.5 if len(estimate) > 0 else np.nan,
             "holds": columns["holds"].mean(), "lower_holds": columns["lower_holds"].mean(),
-            "width": np.nanmedian(columns["width"]), "effective": np.median(columns["effective"]),
+            "width": np.median(columns["width"]), "effective": np.median(columns["effective"]),
             "largest": np.median(columns["largest"]), "silent": 1 - len(estimate) / len(judged)}
     return {name: value if isinstance(value, str) else f"{value:.5g}" for name, value in row.items()}
 
