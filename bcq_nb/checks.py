@@ -134,7 +134,7 @@ def check_actions(
                          f"{mask[i].astype(int).tolist()}: a policy that takes `mask` is told which actions do")
     return given.astype(np.int64)
 
-# %% ../nbs/00b_checks.ipynb #a96ff7e9
+# %% ../nbs/00b_checks.ipynb #fb2d894e
 def find_column(
     frame: Any,  # a `DataFrame`
     name: str,   # one of its columns
@@ -147,6 +147,7 @@ def find_column(
         alike = [spelled[word] for word in get_close_matches(str(name).lower(), spelled)]
         more = f" and {len(names) - 20} more" if len(names) > 20 else ""
         hint = f"did you mean {' or '.join(map(repr, alike))}?" if alike else f"the columns are {names[:20]}{more}"
+        hint = "it is the index, and frame.reset_index() makes a column of that" if name in frame.index.names else hint
         raise ValueError(f"there is no column {name!r}: {hint}")
     if found > 1:
         raise ValueError(f"{found} columns are called {name!r}: rename them, or drop all but one")

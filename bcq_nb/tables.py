@@ -28,7 +28,7 @@ def is_frame(
     "Whether it is a table with named columns: a `DataFrame` of pandas, which is not imported for the question."
     return hasattr(value, "columns") and hasattr(value, "iloc")
 
-# %% ../nbs/00e_tables.ipynb #e401afb0
+# %% ../nbs/00e_tables.ipynb #9e485835
 def read_comma_separated(
     path: Path,           # a CSV file, compressed or not
     text: Sequence[str],  # columns that are left as text
@@ -40,8 +40,9 @@ def read_comma_separated(
     twice = [name for name in header if header.count(name) > 1]
     if twice:   # pandas would rename one of them and say nothing
         raise ValueError(f"several columns are called {twice[0]!r}: rename them")
-    if len(header) == 1 and ";" in str(header[0]):
-        raise ValueError("its columns are separated by semicolons: pd.read_csv(path, sep=';') reads that")
+    for mark, called in ((";", "semicolons"), ("\t", "tabs")):
+        if len(header) == 1 and mark in str(header[0]):
+            raise ValueError(f"its columns are separated by {called}: pd.read_csv(path, sep={mark!r}) reads that")
     read_csv(path, header=None, nrows=2)   # refuses rows longer than the header; below their first entry would get lost
     empty = ["", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "<NA>", "#N/A"]   # not None: no dose is a dose
     return read_csv(path, dtype=dict.fromkeys(text, str), keep_default_na=False, low_memory=False,
@@ -166,7 +167,7 @@ def mask_columns(
                          "give one column for each, in the order of the actions, or a single one of text or lists")
     return np.stack([flag_column(frame, name) for name in names], axis=1)
 
-# %% ../nbs/00e_tables.ipynb #7e3355fd
+# %% ../nbs/00e_tables.ipynb #e0aa46c3
 @dataclass(frozen=True)
 class Table:
     """How rows of a log become observations and masks, and how action numbers become the log's own words again.
@@ -237,9 +238,8 @@ class Table:
 
     def to_json(self) -> dict[str, Any]:
         "The table as plain data."
-        categories = {name: list(words) for name, words in self.categories.items()}
-        return {"obs": list(self.obs), "action": self.action, "actions": list(self.actions),
-                "categories": categories, "mask": list(self.mask)}
+        return {"obs": list(self.obs), "action": self.action, "actions": list(self.actions), "mask": list(self.mask),
+                "categories": {name: list(words) for name, words in self.categories.items()}}
 
     @classmethod
     def from_json(cls,

@@ -660,6 +660,7 @@ def test_labels_keep_their_types(labels):
     ("log.csv", b"a,b,a\n1,2,3\n", ValueError, "several columns are called 'a'"),
     ("log.csv", b"a;b;c\n1;2;3\n", ValueError, "separated by semicolons"),
     ("log.csv", b"a;b;c\n1,5;2;3\n", ValueError, "separated by semicolons"),
+    ("log.csv", b"a\tb\tc\n1\t2\t3\n", ValueError, "separated by tabs"),
     ("log.csv", b"a,b\n1,2\n1,2,3,4\n", ValueError, "cannot be read as a table"),
     ("log.csv", b"a,b\n1,2,3\n4,5,6\n", ValueError, "saw 3"),
     ("log.csv", b"a,b\n1,2,\n4,5,\n", ValueError, "saw 3"),
