@@ -137,7 +137,7 @@ def check_fits_batch(
     agent: DQN,            # what is to learn, or to be measured
     buffer: ReplayBuffer,  # what on
 ) -> None:
-    "Raise `ValueError` where observations, actions or table of a batch are not the agent's, `TypeError` for no buffer."
+    "Raises `ValueError` where a batch's observations, actions or table are not the agent's, `TypeError` for no buffer."
     check_buffer(buffer)
     takes = agent.obs_space.shape, agent.n_actions
     holds = buffer.obs_space.shape, buffer.n_actions
@@ -157,7 +157,7 @@ def check_offline(
     eval_episodes: int,    # episodes of each
     eval_eps: float,       # probability of a random action in them
 ) -> None:
-    "Raise `ValueError` where training could not begin."
+    "Raises `ValueError` where training could not begin."
     check_count("steps", steps)
     check_count("eval_every", eval_every)
     check_count("eval_episodes", eval_episodes)

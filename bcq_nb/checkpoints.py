@@ -86,7 +86,7 @@ def check_state(
     network: nn.Module,              # the one that learns
     target: nn.Module,               # its slow copy
 ) -> None:
-    "Raise `ValueError` where the names or shapes of a state are another network's."
+    "Raises `ValueError` where the names or shapes of a state are another network's."
     updated = any(name.startswith("optimizer.") for name in state)
     expected = expected_shapes(network, target, updated)
     given = {name: tuple(value.shape) for name, value in state.items()}
@@ -139,7 +139,7 @@ HEADER: dict[str, type | tuple[type, ...]] = {
 def check_header(
     header: dict,  # of a file
 ) -> None:
-    "Raise where something is missing (`KeyError`), of another type (`TypeError`) or of another version (`ValueError`)."
+    "Raises `KeyError` for what is missing, `TypeError` for another type, `ValueError` for another version."
     kind = header.get("kind", "an agent of an older version")
     if kind != KIND:
         raise ValueError(f"it holds {kind}, and this version reads {KIND}: train it again")

@@ -89,7 +89,7 @@ COMMANDS = {
 
 # %% ../nbs/20_cli.ipynb #0162ee40
 def check_command(name: str) -> None:
-    "Raise `ValueError` for a name that no command has."
+    "Raises `ValueError` for a name that no command has."
     close = get_close_matches(name, COMMANDS)
     meant = f"; did you mean {' or '.join(close)}?" if close else ""
     if name not in COMMANDS:

@@ -56,7 +56,7 @@ def check_spaces(
     env_id: str,               # for the error
     env: VectorEnv | gym.Env,  # one environment, or several
 ) -> None:
-    "Raise `ValueError`, with what to do, where discrete BCQ cannot learn from such observations or take such actions."
+    "Raises `ValueError`, with what to do, where discrete BCQ cannot learn from such observations or take such actions."
     obs_space, actions = spaces_of(env)
     if not isinstance(actions, Discrete) or actions.start != 0:
         raise ValueError(f"{env_id} has actions {actions}: "
@@ -234,7 +234,7 @@ def check_fits(
     policy: Any,               # an agent; anything without `obs_space` is not checked
     env: VectorEnv | gym.Env,  # what it is to act in
 ) -> None:
-    "Raise `ValueError` when an agent was made for other observations or actions."
+    "Raises `ValueError` when an agent was made for other observations or actions."
     if not hasattr(policy, "obs_space"):
         return
     obs_space, actions = spaces_of(env)

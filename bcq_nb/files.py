@@ -61,7 +61,7 @@ def atomic_path(
 def check_place(
     path: str | Path,  # the file to be
 ) -> None:
-    "Raise `ValueError` where no file can be written: asked before hours of work whose end is a file."
+    "Raises `ValueError` where no file can be written: asked before hours of work whose end is a file."
     start_beside(path).unlink()
 
 # %% ../nbs/00c_files.ipynb #2b2de4b9

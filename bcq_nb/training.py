@@ -29,7 +29,7 @@ def check_kind(
     value: Any,  # what was given
     kind: type,  # what it must be one of, exactly
 ) -> None:
-    "Raise `ValueError` where a value is of another class."
+    "Raises `ValueError` where a value is of another class."
     if type(value) is not kind:
         raise ValueError(f"{name} is of type {type(value).__name__}: it must be {kind.__name__}")
 
@@ -76,7 +76,7 @@ def check_plan(
     batch_size: int,    # transitions in an update
     plan: Exploration,  # how to explore
 ) -> None:
-    "Raise `ValueError` where training with these settings could not begin, or would learn nothing."
+    "Raises `ValueError` where training with these settings could not begin, or would learn nothing."
     check_kind("exploration", plan, Exploration)
     check_count("steps", steps)
     for name, size in (("warmup", plan.warmup), ("capacity", plan.capacity)):
