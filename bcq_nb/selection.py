@@ -12,6 +12,7 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 
 from .bcq import DiscreteBCQ, train_offline
 from .buffers import ReplayBuffer
