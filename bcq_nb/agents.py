@@ -180,7 +180,9 @@ class Agent(Checkpoint):
         "(B, n_actions): probability of each action: softness, in [0, 1], is spread over `allowed`, the rest is greedy."
         check_probability("softness", softness)
         given, exists = self.inputs(obs, mask)
-        allowed = self.allowed(given, exists)
         with torch.inference_mode():
-            greedy = F.one_hot(self.greedy(given, exists), self.n_actions)
+            greedy = F.one_hot(self.greedy(given, exists), self.n_actions).float()
+            if softness == 0:   # as nearly always: to ask what is allowed would cost as much again
+                return greedy
+            allowed = self.allowed(given, exists)
             return (1 - softness) * greedy + softness * allowed / allowed.sum(1, keepdim=True)
