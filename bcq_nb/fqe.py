@@ -26,8 +26,8 @@ from .extrapolation import discounted_sum
 from .training import check_kind, history_row, learn, set_bounds, set_scales
 
 # %% auto #0
-__all__ = ['LOOKS', 'STARTS', 'SETTLED', 'RENEWALS', 'FQEConfig', 'default_config', 'FQE', 'start_slots', 'some_starts', 'fit_q',
-           'moved']
+__all__ = ['LOOKS', 'STARTS', 'SETTLED', 'LEAST_RENEWALS', 'FQEConfig', 'default_config', 'FQE', 'start_slots', 'some_starts',
+           'fit_q', 'updates_needed', 'moved']
 
 # %% ../nbs/08g_fqe.ipynb #0942a32f
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class FQE(DQN):
         "Raises `ValueError`: a file cannot hold a policy that is a function."
         raise ValueError("FQE is not saved: a file cannot hold the policy that it values; save that, and fit again")
 
-# %% ../nbs/08g_fqe.ipynb #381c6a33
+# %% ../nbs/08g_fqe.ipynb #baa30794
 LOOKS = 40      # rows of the history, about
 STARTS = 2_000  # starts of episodes that are looked at, at most
 
@@ -151,6 +151,9 @@ def fit_q(
     model = FQE(policy, buffer.obs_space, buffer.n_actions, config, seed, device, softness)
     if isinstance(policy, DQN):
         check_fits_batch(policy, buffer)
+    if discount == 1 and not buffer.terminated[buffer.slots()].any():
+        raise ValueError("discount is 1 and no step of the log is terminated: such a sum of rewards has no end; give a "
+                         "discount below 1, or say which episodes ended for good")
     model.table = buffer.table
     set_scales(model, buffer)
     set_bounds(model, buffer)
@@ -165,21 +168,31 @@ def fit_q(
         model.history.append({**history_row(model.updates, reports), "value": value})
     return model
 
-# %% ../nbs/08g_fqe.ipynb #3ce9c241
-SETTLED = 0.02   # of the size of a return: an estimate that moved more has not settled
-RENEWALS = 10    # of the target network in a quarter of the updates: with fewer, values could not have moved
+# %% ../nbs/08g_fqe.ipynb #1a2bdbcf
+SETTLED = 0.02       # of the size of a return: an estimate that moved more has not settled
+LEAST_RENEWALS = 10  # of the target network in a quarter of the updates
+
+
+def updates_needed(
+    buffer: ReplayBuffer,  # a log
+    config: FQEConfig,     # how it is learned from
+) -> int:
+    "So many that in a quarter of them the target network is renewed as often as a value looks steps ahead."
+    ends = buffer.terminated.numpy()[buffer.slots()].mean()   # share of the steps
+    looks_ahead = 1 / max(1 - config.discount, float(ends))
+    renewals = max(LEAST_RENEWALS, looks_ahead)
+    return round(4 * renewals * config.target_every / config.target_rate)
 
 
 def moved(
     model: FQE,            # what `fit_q` made
     buffer: ReplayBuffer,  # of this log
-) -> float:                # at least 0; infinite after too few updates
+) -> float:                # at least 0; infinite after fewer than `updates_needed`
     "How much the estimate moved in the last quarter of the updates, as a share of the size of a return."
-    config = model.config
-    if model.updates / 4 * config.target_rate / config.target_every < RENEWALS:
+    if model.updates < updates_needed(buffer, model.config):
         return math.inf
     reward = buffer.reward.numpy()
-    returns = [discounted_sum(reward[slots], config.discount) for slots in buffer.episodes()]
+    returns = [discounted_sum(reward[slots], model.config.discount) for slots in buffer.episodes()]
     size = np.sqrt(np.square(returns).mean()) or 1.0   # where nothing is ever paid
     values = [row["value"] for row in model.history]
     quarter = len(values) // 4
