@@ -456,7 +456,7 @@ def test_masks_that_csv_made_numbers_of(tmp_path):
     ({"reward": "R"}, "there is no column 'R': did you mean 'r'?"),
     ({"one_hot": ["z"]}, "one_hot names ['z'], which obs does not"),
     ({"ends": "terminated"}, "ends is 'terminated' and terminated is 'end'"),
-    ({"terminated": None}, "let ends be 'terminated' if all are, or 'truncated' if none is"),
+    ({"terminated": None}, "let ends be 'terminated' if all are, 'truncated' if none is"),
     ({"terminated": None, "ends": "died"}, "ends is 'died'"),
     ({"actions": ["none", "low", "low", "high"]}, "none of them twice"),
     ({"mask": ["x", "y"]}, "mask names 2 columns and there are 3 actions"),
