@@ -19,8 +19,8 @@ from .imitation import Reliability
 from .report import plain
 
 # %% auto #0
-__all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'MOST_UNTRIED', 'effective_size', 'Support', 'support_of', 'Interval', 'interval_of',
-           'Verdict', 'weights_lack', 'values_lack', 'facts', 'advice', 'answer_of', 'claim_of']
+__all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'LEAST_MEAN', 'MOST_UNTRIED', 'effective_size', 'Support', 'support_of', 'Interval',
+           'interval_of', 'Verdict', 'weights_lack', 'values_lack', 'facts', 'advice', 'answer_of', 'claim_of']
 
 # %% ../nbs/08h_verdict.ipynb #6faa9343
 def effective_size(
@@ -31,19 +31,20 @@ def effective_size(
         size = weight.sum() ** 2 / (weight**2).sum()
     return float(size) if np.isfinite(size) else 0.0
 
-# %% ../nbs/08h_verdict.ipynb #4a4149b9
+# %% ../nbs/08h_verdict.ipynb #cf764825
 HARDLY = 0.01   # a decision that is less likely than this is hardly ever made
 
 
 @dataclass(frozen=True)
 class Support:
     "How much of a log speaks for a policy."
-    episodes: int      # n, how many the log has
-    effective: float   # in [0, n]: with equal weights, so many would say as much
-    largest: float     # share that the largest weight has in the sum of all, in [0, 1]
-    weighted: float    # share of the episodes with any weight
-    match: float       # share of the log's decisions that the policy would have made, too
-    untried: float     # share of the policy's decisions, in the log's states, that were hardly ever made there
+    episodes: int        # n, how many the log has
+    effective: float     # in [0, n]: with equal weights, so many would say as much
+    mean_weight: float   # 1 in the mean over all logs; far below 1 where episodes with large weights are missing
+    largest: float       # share that the largest weight has in the sum of all, in [0, 1]
+    weighted: float      # share of the episodes with any weight
+    match: float         # share of the log's decisions that the policy would have made, too
+    untried: float       # share of the policy's decisions, in the log's states, that were hardly ever made there
 
 
 def support_of(
@@ -56,11 +57,19 @@ def support_of(
     total = weight.sum()
     largest = float(weight.max() / total) if 0 < total < math.inf else 1.0
     untried = np.where(imitated < HARDLY, probabilities, 0).sum(axis=1)   # (N,)
-    return Support(len(weight), effective_size(weight), largest, float((weight > 0).mean()), float(taken.mean()),
-                   float(untried.mean()))
+    return Support(
+        episodes=len(weight),
+        effective=effective_size(weight),
+        mean_weight=float(weight.mean()),
+        largest=largest,
+        weighted=float((weight > 0).mean()),
+        match=float(taken.mean()),
+        untried=float(untried.mean()),
+    )
 
-# %% ../nbs/08h_verdict.ipynb #6561eb2a
+# %% ../nbs/08h_verdict.ipynb #2e03db2b
 LEAST_EFFECTIVE = 10   # episodes
+LEAST_MEAN = 0.8       # of the weights
 MOST_UNTRIED = 0.05    # of the policy's decisions
 
 
@@ -86,7 +95,7 @@ def interval_of(
     high = np.quantile(at_best, 0.975, method="higher")
     return Interval(float(value), float(low), float(high), float(at_least))
 
-# %% ../nbs/08h_verdict.ipynb #bd1d34ff
+# %% ../nbs/08h_verdict.ipynb #1211201d
 @dataclass(frozen=True)
 class Verdict:
     "What a log says of a policy. `ope.estimate` makes it."
@@ -125,10 +134,14 @@ class Verdict:
 
 def weights_lack(support: Support) -> tuple[str, ...]:
     "Why weights cannot tell."
-    if support.effective >= LEAST_EFFECTIVE:
-        return ()
-    return (f"the {support.episodes:,} episodes speak for the policy as {support.effective:.1f} with equal weights "
-            f"would, and {LEAST_EFFECTIVE} are needed",)
+    reasons = []
+    if support.effective < LEAST_EFFECTIVE:
+        reasons.append(f"the {support.episodes:,} episodes speak for the policy as {support.effective:.1f} with equal "
+                       f"weights would, and {LEAST_EFFECTIVE} are needed")
+    if support.mean_weight < LEAST_MEAN:
+        reasons.append("episodes that the policy would have are missing: the mean weight is "
+                       f"{support.mean_weight:.2f}, and it should be about 1, at least {LEAST_MEAN}")
+    return tuple(reasons)
 
 
 def values_lack(
@@ -160,9 +173,10 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:   # subject, words
         ("log", f"{support.episodes:,} episodes, {verdict.cut:.0%} cut; they got {verdict.logged} at a discount of "
                 f"{verdict.discount:g}"),
         ("behavior", behavior),
-        ("support", f"{support.effective:.1f} effective episodes; {support.weighted:.0%} have any weight, the largest "
-                    f"has {support.largest:.0%} of it; {support.match:.0%} of the log's decisions are the policy's, "
-                    f"{support.untried:.1%} of the policy's were hardly ever made"),
+        ("support", f"{support.effective:.1f} effective episodes, mean weight {support.mean_weight:.2f}; "
+                    f"{support.weighted:.0%} have any, the largest has {support.largest:.0%} of all; "
+                    f"{support.match:.0%} of the log's decisions are the policy's, {support.untried:.1%} of the "
+                    "policy's were hardly ever made"),
         ("WIS", unknown if verdict.wis is None else f"{verdict.wis}{at_least}"),
         ("FQE", unknown if verdict.fqe is None else f"{verdict.fqe:.4g}"),
         ("WDR", unknown if verdict.wdr is None else f"{verdict.wdr:.4g}"),
