@@ -13,7 +13,8 @@ import numpy as np
 from .extrapolation import Transitions, constrain, greedy
 
 # %% auto #0
-__all__ = ['Choice', 'Counted', 'count_log', 'one_step_values', 'plan', 'likely', 'plan_bcq', 'plan_spibb']
+__all__ = ['Choice', 'Counted', 'count_log', 'one_step_values', 'plan', 'likely', 'plan_bcq', 'plan_spibb', 'policy_values',
+           'model_value']
 
 # %% ../nbs/08c_counting.ipynb #75ddf93a
 @dataclass(frozen=True)
@@ -104,3 +105,34 @@ def plan_spibb(
     kept = np.where(known, 0, model.behavior)
     rest = 1 - kept.sum(axis=1, keepdims=True)
     return plan(model, lambda q: kept + rest * greedy(constrain(q, known)), discount)
+
+# %% ../nbs/08c_counting.ipynb #26a115ec
+def policy_values(
+    model: Counted,         # what the log says; without discount, all of its episodes must have ended
+    policy: np.ndarray,     # (S, A) probability of each action
+    discount: float = 1.0,  # what a reward one step later is worth, in [0, 1]
+) -> np.ndarray:            # (S, A) values of actions if the policy is obeyed; 0 in a state that was not seen
+    "What a log says of a policy; each pair has one visit more, which went as its state's visits did in the mean."
+    n_states, n_actions = policy.shape
+    known = model.n / (model.n + 1)                                # (S, A)
+    rest = (policy * (1 - known)).sum(axis=1, keepdims=True)       # (S, 1)
+    follows = policy * known + rest * model.behavior               # (S, A): how often each pair's visits are asked
+    state = model.pair // n_actions
+    share = follows.ravel()[model.pair] * model.share              # (m,)
+    to = np.bincount(state * n_states + model.next_state, share, n_states**2)
+    paid = np.bincount(state, share * model.reward, n_states)
+    v = np.linalg.solve(np.eye(n_states) - discount * to.reshape(n_states, n_states), paid)
+    told = one_step_values(model, v, discount)
+    usual = (model.behavior * told).sum(axis=1, keepdims=True)
+    return known * told + (1 - known) * usual
+
+
+def model_value(
+    model: Counted,         # what the log says
+    policy: np.ndarray,     # (S, A) probability of each action
+    first: np.ndarray,      # (n,) int: the states in which the log's episodes begin
+    discount: float = 1.0,  # what a reward one step later is worth, in [0, 1]
+) -> float:
+    "An estimate of a policy's value: the direct method, with counts as its model."
+    v = (policy * policy_values(model, policy, discount)).sum(axis=1)
+    return float(v[first].mean())
