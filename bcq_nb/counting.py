@@ -75,7 +75,7 @@ def plan(
             break
     return policy, v
 
-# %% ../nbs/08c_counting.ipynb #421e2080
+# %% ../nbs/08c_counting.ipynb #276efe16
 def likely(
     probabilities: np.ndarray,  # (..., A) of a behavior policy
     threshold: float,           # τ in [0, 1]
@@ -103,7 +103,7 @@ def plan_spibb(
     "SPIBB (arXiv 1712.06924): actions that are not known as often as in the log, and the best of the others."
     known = model.n >= known_from
     kept = np.where(known, 0, model.behavior)
-    rest = 1 - kept.sum(axis=1, keepdims=True)
+    rest = np.where(known, model.behavior, 0).sum(axis=1, keepdims=True)
     return plan(model, lambda q: kept + rest * greedy(constrain(q, known)), discount)
 
 # %% ../nbs/08c_counting.ipynb #26a115ec
