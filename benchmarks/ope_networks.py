@@ -1,12 +1,14 @@
 """Intervals where nothing is counted: `python benchmarks/ope_networks.py` writes bcq_nb/results/ope_networks.csv.
 
 As ope_coverage.py, with networks in the place of tables: 100 logs of 2,000 patients of ICU-Sepsis, in which the
-clinicians' probabilities are not logged. The policy is `bcq` of that study. Networks see the 47 measurements: two
-imitations say how likely each decision was (`read_behavior`), and FQE with its defaults says what the policy is worth
-(`fit_q`). The estimators are also given the true probabilities, which `behavior` tells.
+clinicians' probabilities are not logged. Networks see the 47 measurements. Two imitations say how likely each decision
+was (`read_behavior`). WIS is given that (behavior is imitated) or the truth (known), for the policies `bcq` and
+`mixture` of that study, with stays to the end and cut after 10 decisions. FQE with its defaults says what `bcq` is
+worth (`fit_q`), for DM, DR and WDR.
 
 A row: an estimator on a log, its estimate, whether its interval and its lower bound hold the truth, the interval's
-width and the effective size. Written when a log is finished: a study that was stopped goes on where it was.
+width, the effective size, the largest weight's share and the mean weight. Written when a log is finished: a study that
+was stopped goes on where it was.
 """
 from __future__ import annotations
 
@@ -14,7 +16,6 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from fqe_settings import policy_by_features
 from icu_study import make_buffer
 from ope_coverage import END, WITH_MODEL, World, judge, make_icu, read, true_value
 
-from bcq_nb.evidence import gather, policy_table, read_behavior, with_values
+from bcq_nb.evidence import Evidence, read_behavior, with_values
 from bcq_nb.files import write_rows
 from bcq_nb.fqe import fit_q
 from bcq_nb.ope import weighted_importance_sampling
@@ -32,27 +33,42 @@ from bcq_nb.sepsis import Hospital, load_hospital, simulate
 FIRST_SEED = 90_000
 LOGS = 100
 PATIENTS = 2_000
-ESTIMATORS = {"WIS": weighted_importance_sampling, **WITH_MODEL}
+POLICIES = ("bcq", "mixture")
+HORIZONS = (10, END)
 
 
-def judge_log(hospital: Hospital, world: World, truth: float, seed: int) -> Iterator[dict]:
+def row_of(seed: int, policy: str, horizon: int, behavior: str, name: str, evidence: Evidence, truth: float) -> dict:
+    "An estimator on a log"
+    estimator = {"WIS": weighted_importance_sampling, **WITH_MODEL}[name]
+    row = {"seed": seed, "policy": policy, "horizon": horizon, "behavior": behavior, "estimator": name, "truth": truth,
+           **judge(evidence, estimator, truth), "mean_weight": evidence.weight[:, -1].mean()}
+    return {column: value if isinstance(value, str) else f"{value:.5g}" for column, value in row.items()}
+
+
+def judge_log(hospital: Hospital, world: World, truths: dict[tuple[str, int], float], seed: int) -> Iterator[dict]:
     "Rows of a log"
     log = simulate(hospital, world.behavior, PATIENTS, seed)
+    state, action = log.steps.state, log.steps.action
     buffer = make_buffer(hospital, log, 0)
-    policy = policy_by_features(hospital, world.policies["bcq"])
     logged = read_behavior(buffer, seed=seed, device="cpu")
+    reward = logged.padded(log.steps.reward, 0.0)
+    for behavior, prob in (("known", log.prob), ("imitated", logged.behavior)):
+        for name in POLICIES:
+            ratio = logged.padded(world.policies[name][state, action] / prob, 1.0)
+            for horizon in HORIZONS:
+                cut = Evidence(reward[:, :horizon], ratio[:, :horizon])
+                yield row_of(seed, name, horizon, behavior, "WIS", cut, truths[name, horizon])
+
+    table = world.policies["bcq"]
+    policy = policy_by_features(hospital, table)
     model = fit_q(policy, buffer, 1.0, seed=seed, device="cpu")
-    probabilities = policy_table(policy, logged)
-    q = model.q_values(hospital.features[log.steps.state]).numpy()
+    q = model.q_values(hospital.features[state]).numpy()
     nothing = np.zeros(PATIENTS)   # follows on a stay: none was cut
-    imitated = with_values(gather(probabilities, logged, 1.0), logged, probabilities, q, nothing)
-    taken = world.policies["bcq"][log.steps.state, log.steps.action]
-    known = replace(imitated, ratio=logged.padded(taken / log.prob, 1.0))
-    for behavior, evidence in (("known", known), ("imitated", imitated)):
-        for name, estimator in ESTIMATORS.items():
-            judged = judge(evidence, estimator, truth)
-            row = {"seed": seed, "behavior": behavior, "estimator": name, "truth": truth, **judged}
-            yield {name: value if isinstance(value, str) else f"{value:.6g}" for name, value in row.items()}
+    for behavior, prob in (("known", log.prob), ("imitated", logged.behavior)):
+        without = Evidence(reward, logged.padded(table[state, action] / prob, 1.0))
+        evidence = with_values(without, logged, table[state], q, nothing)
+        for name in WITH_MODEL:
+            yield row_of(seed, "bcq", END, behavior, name, evidence, truths["bcq", END])
 
 
 def main() -> None:
@@ -66,12 +82,13 @@ def main() -> None:
     rows = read(path)
     done = {int(row["seed"]) for row in rows}
     hospital, world = load_hospital(), make_icu()
-    truth = true_value(world, world.policies["bcq"], END)
+    truths = {(name, horizon): true_value(world, world.policies[name], horizon)
+              for name in POLICIES for horizon in HORIZONS}
     for seed in range(FIRST_SEED, FIRST_SEED + LOGS):
         if seed in done:
             continue
         began = time.time()
-        rows += judge_log(hospital, world, truth, seed)
+        rows += judge_log(hospital, world, truths, seed)
         write_rows(path, rows)
         print(seed, f"{time.time() - began:.0f} s", file=sys.stderr)
 
