@@ -1,6 +1,6 @@
 """Intervals where nothing is counted: `python benchmarks/ope_networks.py` writes bcq_nb/results/ope_networks.csv.
 
-As ope_coverage.py, with networks in the place of tables: 100 logs of 2,000 patients of ICU-Sepsis, in which the
+As ope_coverage.py, with networks in the place of tables: 50 logs of 2,000 patients of ICU-Sepsis, in which the
 clinicians' probabilities are not logged. Networks see the 47 measurements. Two imitations say how likely each decision
 was (`read_behavior`). WIS is given that (behavior is imitated) or the truth (known), for the policies `bcq` and
 `mixture` of that study, with stays to the end and cut after 10 decisions. FQE with its defaults says what `bcq` is
@@ -31,7 +31,7 @@ from bcq_nb.ope import weighted_importance_sampling
 from bcq_nb.sepsis import Hospital, load_hospital, simulate
 
 FIRST_SEED = 90_000
-LOGS = 100
+LOGS = 50
 PATIENTS = 2_000
 POLICIES = ("bcq", "mixture")
 HORIZONS = (10, END)
