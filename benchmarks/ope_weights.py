@@ -5,9 +5,10 @@ The first rule, that of ope_coverage.py, has no answer: at no effective size do 
 must be over all logs: episodes that the policy would often have are missing. This study asks it of new logs: 200 of
 each size, cut at each of the horizons. Worlds, policies and intervals are those of ope_coverage.py.
 
-The second rule, written down before these logs were drawn: `verdict.LEAST_MEAN` is the smallest of 0.5, 0.6, 0.7, 0.8 and
-0.9 such that of all logs with even seeds, known behavior, an effective size of at least 10 and a mean weight of at
-least that, at least 90 % of the intervals of WIS hold the truth. It is checked on odd seeds, and said for each policy.
+The second rule, written down before these logs were drawn: LEAST_MEAN (notebook 08h) is the smallest of 0.5, 0.6, 0.7,
+0.8 and 0.9 such that of all logs with even seeds, known behavior, an effective size of at least 10 and a mean weight of
+at least that, at least 90 % of the intervals of WIS hold the truth. It is checked on odd seeds, and said for each of
+the policies.
 
 A row: of the logs of a cell with even or odd seeds, an effective size of at least 10 or less (`enough`), and a mean
 weight from `least` up to the next row's, how many there are, and how many intervals and lower bounds hold the truth.
