@@ -22,20 +22,11 @@ from .imitation import imitate
 from .transfer import numbered
 
 # %% auto #0
-__all__ = ['Policy', 'FEWEST', 'existing_share', 'action_probabilities', 'imitate_others', 'cross_imitate', 'Logged',
-           'whole_episodes', 'read_behavior', 'Evidence', 'policy_table', 'gather', 'with_values']
+__all__ = ['Policy', 'FEWEST', 'action_probabilities', 'imitate_others', 'cross_imitate', 'Logged', 'whole_episodes',
+           'read_behavior', 'Evidence', 'policy_table', 'gather', 'with_values']
 
-# %% ../nbs/08f_evidence.ipynb #80bc8c3d
+# %% ../nbs/08f_evidence.ipynb #938f987b
 Policy = Any   # an agent, or a function (obs, mask) -> (B, n_actions) probabilities
-
-
-def existing_share(
-    probabilities: torch.Tensor,   # (B, n_actions)
-    mask: torch.Tensor | None,     # (B, n_actions) bool: actions that exist; None: all do
-) -> torch.Tensor:                 # (B, n_actions): equal shares for the actions that exist
-    "What a policy does that knows nothing."
-    exists = torch.ones_like(probabilities) if mask is None else mask.to(probabilities)
-    return exists / exists.sum(1, keepdim=True)
 
 
 def action_probabilities(
@@ -61,7 +52,8 @@ def action_probabilities(
                          f"{given.min():.4g}: each row must sum to 1, with nothing below 0")
     if mask is not None and given.masked_select(~mask).any():
         raise ValueError("the policy takes actions that do not exist: its probability must be 0 where the mask is")
-    return (1 - softness) * given + softness * existing_share(given, mask)
+    exists = torch.ones_like(given) if mask is None else mask.to(given)
+    return (1 - softness) * given + softness * exists / exists.sum(1, keepdim=True)
 
 # %% ../nbs/08f_evidence.ipynb #20af78e1
 def imitate_others(

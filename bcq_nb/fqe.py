@@ -27,7 +27,7 @@ from .training import check_kind, history_row, learn, set_bounds, set_scales
 
 # %% auto #0
 __all__ = ['LOOKS', 'STARTS', 'SETTLED', 'LEAST_RENEWALS', 'FQEConfig', 'default_config', 'FQE', 'start_slots', 'some_starts',
-           'fit_q', 'updates_needed', 'moved']
+           'fit_q', 'updates_needed', 'moved', 'settled_value']
 
 # %% ../nbs/08g_fqe.ipynb #0942a32f
 @dataclass(frozen=True)
@@ -198,3 +198,23 @@ def moved(
     quarter = len(values) // 4
     before, last = np.mean(values[-2 * quarter:-quarter]), np.mean(values[-quarter:])
     return float(abs(last - before) / size)
+
+# %% ../nbs/08g_fqe.ipynb #238b7d1a
+def settled_value(
+    policy: Policy,                   # what is valued: an agent, or a function (obs, mask) -> probabilities
+    buffer: ReplayBuffer,             # a log
+    discount: float,                  # γ in [0, 1]
+    config: FQEConfig | None = None,  # as `fit_q`
+    updates: int = 2_000,             # at first
+    seed: int = 0,                    # as `fit_q`
+    device: str = "auto",             # as `fit_q`
+    softness: float = 0.0,            # as `fit_q`
+    progress: bool = False,           # show bars
+) -> float | None:                    # None where it has not settled after four times the updates
+    "What FQE says where episodes begin, when it has settled. Raises `ValueError` as `fit_q`."
+    batch = buffer.transitions(start_slots(buffer))
+    for times in (1, 2, 4):
+        model = fit_q(policy, buffer, discount, config, times * updates, seed, device, softness, progress)
+        if moved(model, buffer) <= SETTLED:
+            return float(model.state_values(batch.obs, batch.mask).mean())
+    return None

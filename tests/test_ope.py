@@ -174,14 +174,16 @@ def test_the_order_of_a_log_does_not_matter():
     episodes = list(buffer.episodes())
     turned = buffer.part([episodes[i] for i in np.random.default_rng(0).permutation(len(episodes))])
     policy = constant(0.2, 0.8)
-    first, second = (estimate(policy, log, discount=1.0, config=FAST, updates=20, device="cpu") for log in (buffer, turned))
+    first, second = (estimate(policy, log, discount=1.0, config=FAST, updates=20, device="cpu")
+                     for log in (buffer, turned))
     assert np.isclose(first.wis.value, second.wis.value)
     assert np.isclose(first.support.effective, second.support.effective)
 
 
 @pytest.mark.parametrize("probs", [True, False])
 def test_a_policy_that_does_what_nobody_did_is_refused(probs):
-    verdict = estimate(constant(1, 0), bandit(share=1.0, probs=probs), discount=1.0, config=FAST, updates=100, device="cpu")
+    log = bandit(share=1.0, probs=probs)
+    verdict = estimate(constant(1, 0), log, discount=1.0, config=FAST, updates=100, device="cpu")
     assert verdict.wis is None and verdict.fqe is None and verdict.wdr is None
     assert verdict.support.untried > 0.9
     assert verdict.answer.startswith("This log cannot tell")
@@ -328,7 +330,8 @@ def test_from_a_log_to_a_policy_that_is_shown_to_be_better():
     assert selection.chosen == 0   # the other one imitates
     verdict = estimate(agents[0], judges, config=FAST, updates=400, device="cpu")
     assert verdict.gain.at_least > 0 and verdict.wis.low <= 3 <= verdict.wis.high + 1e-6
-    cloned = estimate(imitate(train, device="cpu").probabilities, judges, discount=1.0, config=FAST, updates=400, device="cpu")
+    clone = imitate(train, device="cpu").probabilities
+    cloned = estimate(clone, judges, discount=1.0, config=FAST, updates=400, device="cpu")
     assert cloned.wis.low < 1.2 < cloned.wis.high   # three times 0.4
 
 
