@@ -10,7 +10,7 @@ probabilities, and the discount is 1.
     td        mean squared TD error of its values, its policy choosing the next action: the smaller, the better
     wis       weighted importance sampling
     wis_soft  the same for a policy that takes a random action in 1 % of its decisions, as theirs
-    model     its value in the world as the log counts it (`model_values` of ope_coverage.py)
+    model     its value in the world as the log counts it (`model_value`)
     fqe       fitted Q evaluation: `fit_q` with its defaults but for two layers of 64, and 400 updates
     wdr       weighted doubly robust, with the values of fqe
 
@@ -47,11 +47,10 @@ import numpy as np
 from cells import finished, key_of, settle, write
 from fqe_settings import policy_by_features
 from icu_study import make_buffer
-from ope_coverage import END, World, model_values
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ
 from bcq_nb.buffers import ReplayBuffer
-from bcq_nb.counting import Counted, count_log
+from bcq_nb.counting import Counted, count_log, model_value
 from bcq_nb.evidence import Logged, gather, read_behavior, with_values
 from bcq_nb.fqe import FQEConfig, fit_q, moved
 from bcq_nb.ope import weighted_doubly_robust, weighted_importance_sampling
@@ -92,12 +91,6 @@ class Judge:
         "(n,) states in which stays begin"
         return self.log.steps.state[self.log.time == 0]
 
-    def by_model(self, policy: np.ndarray) -> float:
-        "The value of a policy in the world as this log shows it"
-        world = World(self.hospital.mdp, self.hospital.start, self.hospital.clinicians, {})
-        _, v = model_values(self.counted, policy, world, END)
-        return float(v[0, self.first].mean())
-
     def td_error(self, policy: np.ndarray, q: np.ndarray) -> float:
         "Mean squared TD error of values (S, A), the policy choosing the next action"
         state, action, reward, next_state, terminated = self.log.steps
@@ -133,7 +126,7 @@ def judge(court: Judge, agent: DiscreteBCQ) -> dict[str, float]:
     return {
         "true": survival(court.hospital, policy),
         "claim": float((policy * own_q).sum(axis=1)[court.first].mean()), "td": court.td_error(policy, own_q),
-        **by_weights, "model": court.by_model(policy), "fqe": start_value(model, logged),
+        **by_weights, "model": model_value(court.counted, policy, court.first), "fqe": start_value(model, logged),
         "effective": support.effective, "untried": support.untried, "moved": moved(model, logged.buffer)}
 
 
@@ -158,7 +151,7 @@ def learn(buffer: ReplayBuffer, tau: float, width: int, seed: int) -> list[Discr
     "An agent at each stopping point"
     config = BCQConfig(threshold=tau, hidden=(width, width), **SETTINGS)
     agent = DiscreteBCQ(buffer.obs_space, buffer.n_actions, config, seed, device="cpu")
-    return stopping_points(agent, buffer, UPDATES, EVERY, seed)
+    return stopping_points(agent, buffer, UPDATES, EVERY, seed=seed, progress=False)
 
 
 def main() -> None:
