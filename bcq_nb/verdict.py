@@ -95,7 +95,7 @@ def interval_of(
     high = np.quantile(at_best, 0.975, method="higher")
     return Interval(float(value), float(low), float(high), float(at_least))
 
-# %% ../nbs/08h_verdict.ipynb #1211201d
+# %% ../nbs/08h_verdict.ipynb #f7041f38
 @dataclass(frozen=True)
 class Verdict:
     "What a log says of a policy. `ope.estimate` makes it."
@@ -104,7 +104,7 @@ class Verdict:
     logged: Interval                   # mean return of those who wrote the log
     calibration: Reliability | None    # of the imitation; None where the log holds probabilities
     support: Support
-    moved: float                       # by what share of a return's size the model's estimate moved at last
+    moved: float | None                # by what share of a return's size FQE moved at last; None: it was not learned
     wis: Interval | None               # weighted importance sampling; None where weights cannot tell
     gain: Interval | None              # the same, less `logged`
     fqe: float | None                  # the direct method; None where values cannot tell
@@ -146,14 +146,14 @@ def weights_lack(support: Support) -> tuple[str, ...]:
 
 def values_lack(
     support: Support,
-    moved: float,    # of the size of a return
+    moved: float | None,   # of the size of a return; None where FQE was not learned
 ) -> tuple[str, ...]:
     "Why values cannot tell."
     reasons = []
     if support.untried > MOST_UNTRIED:
         reasons.append(f"{support.untried:.0%} of the policy's decisions were hardly ever made, and at most "
                        f"{MOST_UNTRIED:.0%} may be: what follows on them is not in the log")
-    if moved > SETTLED:
+    if moved is not None and moved > SETTLED:
         reasons.append(f"the value has not settled: it moved by {moved:.1%} of the size of a return at last, and "
                        f"{SETTLED:.0%} is allowed; give more updates")
     return tuple(reasons)
