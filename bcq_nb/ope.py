@@ -14,7 +14,7 @@ from .buffers import Batch, ReplayBuffer
 from .dqn import DQN
 from .environments import stream
 from .evidence import Evidence, Logged, Policy, gather, policy_table, read_behavior, with_values
-from .fqe import SETTLED, FQE, FQEConfig, fit_q, moved
+from .fqe import FQE, SETTLED, FQEConfig, fit_q, moved
 from .imitation import reliability
 from .verdict import MOST_UNTRIED, Interval, Support, Verdict, claim_of, interval_of, support_of, weights_lack
 
