@@ -38,10 +38,10 @@ from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.evaluation import evaluate
 from bcq_nb.evidence import Logged, gather, policy_table, read_behavior
-from bcq_nb.fqe import FQEConfig, fit_q, moved
+from bcq_nb.fqe import FQEConfig, fit_q, moved, start_slots
 from bcq_nb.generation import generate_buffer
 from bcq_nb.outcome import final_seed
-from bcq_nb.selection import start_value, stopping_points
+from bcq_nb.selection import stopping_points
 from bcq_nb.training import Exploration
 from bcq_nb.verdict import claim_of, support_of
 
@@ -87,10 +87,11 @@ def judge(env: int, seed: int, agent: DiscreteBCQ, logged: Logged) -> dict[str, 
     weight = gather(probabilities, logged, DISCOUNT).weight[:, -1]
     support = support_of(weight, taken, probabilities, logged.imitated)
     model = fit_q(agent, logged.buffer, DISCOUNT, FQE_CONFIG, FQE_UPDATES, seed, "cpu")
+    starts = logged.buffer.transitions(start_slots(logged.buffer))
     played = evaluate(agent, ENVS[env], EPISODES, final_seed(seed), n_envs=EPISODES)
     low, high = played.interval
     return {"true": played.mean, "low": low, "high": high, "true_discounted": discounted(played.returns),
-            "fqe": start_value(model, logged), "moved": moved(model, logged.buffer),
+            "fqe": model.state_values(starts.obs).mean().item(), "moved": moved(model, logged.buffer),
             "claim": claim_of(agent, logged, probabilities), "untried": support.untried}
 
 

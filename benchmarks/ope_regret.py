@@ -14,7 +14,8 @@ probabilities, and the discount is 1.
     fqe       fitted Q evaluation: `fit_q` with its defaults but for two layers of 64, and 400 updates
     wdr       weighted doubly robust, with the values of fqe
 
-What the rule of `bcq_nb.selection` needs is told, too: effective (size), untried (share), and moved (of fqe).
+What the rule of `bcq_nb.selection` needs is told, too: moved (of fqe), effective (size), mean_weight, and untried
+(share).
 
 A row is a candidate. It is written when it is judged: a study that was stopped goes on where it was. Delete the file to
 start anew. FQE has as few updates as the time allowed: 480 fits of two seconds.
@@ -54,7 +55,7 @@ from bcq_nb.counting import Counted, count_log, model_value
 from bcq_nb.evidence import Logged, gather, read_behavior, with_values
 from bcq_nb.fqe import FQEConfig, fit_q, moved
 from bcq_nb.ope import weighted_doubly_robust, weighted_importance_sampling
-from bcq_nb.selection import start_value, stopping_points
+from bcq_nb.selection import stopping_points
 from bcq_nb.sepsis import Hospital, Log, load_hospital, simulate, survival
 from bcq_nb.verdict import support_of
 
@@ -113,9 +114,10 @@ def judge(court: Judge, agent: DiscreteBCQ) -> dict[str, float]:
     soft = (1 - SOFTNESS) * policy + SOFTNESS / policy.shape[1]
     by_features = policy_by_features(court.hospital, policy)
     model = fit_q(by_features, logged.buffer, 1.0, FQE_CONFIG, FQE_UPDATES, court.seed, "cpu")
+    q = model.q_values(features).numpy()
     evidence = gather(policy[state], logged, 1.0)
     after = np.zeros(PATIENTS)   # no stay was cut
-    valued = with_values(evidence, logged, policy[state], model.q_values(features).numpy()[state], after)
+    valued = with_values(evidence, logged, policy[state], q[state], after)
     taken = policy[state, logged.action]
     support = support_of(evidence.weight[:, -1], taken, policy[state], logged.imitated)
     with np.errstate(invalid="ignore"):   # no episode may have any weight
@@ -126,8 +128,9 @@ def judge(court: Judge, agent: DiscreteBCQ) -> dict[str, float]:
     return {
         "true": survival(court.hospital, policy),
         "claim": float((policy * own_q).sum(axis=1)[court.first].mean()), "td": court.td_error(policy, own_q),
-        **by_weights, "model": model_value(court.counted, policy, court.first), "fqe": start_value(model, logged),
-        "effective": support.effective, "untried": support.untried, "moved": moved(model, logged.buffer)}
+        **by_weights, "model": model_value(court.counted, policy, court.first),
+        "fqe": float((policy * q).sum(axis=1)[court.first].mean()), "moved": moved(model, logged.buffer),
+        "effective": support.effective, "mean_weight": support.mean_weight, "untried": support.untried}
 
 
 def run_repetition(hospital: Hospital, repetition: int, done: set) -> Iterator[dict]:
