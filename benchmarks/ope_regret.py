@@ -40,7 +40,7 @@ import argparse
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -103,7 +103,8 @@ class Judge:
 def open_court(hospital: Hospital, repetition: int) -> Judge:
     "Write and read the log that judges"
     log = simulate(hospital, hospital.clinicians, PATIENTS, repetition + JUDGING)
-    logged = read_behavior(make_buffer(hospital, log, 0), seed=repetition, device="cpu")
+    imitated = read_behavior(make_buffer(hospital, log, 0), seed=repetition, device="cpu")   # for what is untried
+    logged = replace(imitated, behavior=log.prob, is_logged=True)
     return Judge(hospital, log, logged, repetition)
 
 
