@@ -3,8 +3,8 @@
 CartPole and Acrobot, three seeds each. A behavior policy is trained online for a while and writes 40,000 transitions
 with the authors' mix of noise: no random action in one episode of five, and one in five actions in the others. From
 half of the episodes discrete BCQ learns, with five thresholds and four stopping points. The other half judges the 20
-policies by `fit_q` with its defaults but for two layers of 64 and batches of 256, and 1,000 updates, what `updates_needed`
-asks for. The true return of each is the mean of 100 episodes, the same starts for all.
+policies by `fit_q` with its defaults but for two layers of 64 and batches of 256, and the 1,000 updates that
+`updates_needed` asks for. The true return of each is the mean of 100 episodes, the same starts for all.
 
 What FQE estimates is the *discounted* return, so this is told, too: in both worlds each step pays the same until it is
 over, and a return tells how many steps paid. Episodes are cut after 500 steps, and FQE values what would follow: at a
