@@ -25,7 +25,7 @@ from .transfer import numbered
 __all__ = ['Policy', 'FEWEST', 'action_probabilities', 'imitate_others', 'cross_imitate', 'Logged', 'whole_episodes',
            'read_behavior', 'Evidence', 'policy_table', 'gather', 'with_values']
 
-# %% ../nbs/08f_evidence.ipynb #938f987b
+# %% ../nbs/08f_evidence.ipynb #ab2a2102
 Policy = Any   # an agent, or a function (obs, mask) -> (B, n_actions) probabilities
 
 
@@ -51,7 +51,8 @@ def action_probabilities(
         raise ValueError(f"the policy's probabilities sum to {sums.min():.4g} up to {sums.max():.4g}, the least is "
                          f"{given.min():.4g}: each row must sum to 1, with nothing below 0")
     if mask is not None and given.masked_select(~mask).any():
-        raise ValueError("the policy takes actions that do not exist: its probability must be 0 where the mask is")
+        raise ValueError("the policy takes actions that do not exist: their probability, where the mask is False, "
+                         "must be 0")
     exists = torch.ones_like(given) if mask is None else mask.to(given)
     return (1 - softness) * given + softness * exists / exists.sum(1, keepdim=True)
 

@@ -31,7 +31,7 @@ def effective_size(
         size = weight.sum() ** 2 / (weight**2).sum()
     return float(size) if np.isfinite(size) else 0.0
 
-# %% ../nbs/08h_verdict.ipynb #cf764825
+# %% ../nbs/08h_verdict.ipynb #82c6fb76
 HARDLY = 0.01   # a decision that is less likely than this is hardly ever made
 
 
@@ -53,7 +53,7 @@ def support_of(
     probabilities: np.ndarray,   # (N, n_actions) of the policy
     imitated: np.ndarray,        # (N, n_actions) of those who wrote the log
 ) -> Support:
-    "Count."
+    "Count how much of a log speaks for a policy."
     total = weight.sum()
     largest = float(weight.max() / total) if 0 < total < math.inf else 1.0
     untried = np.where(imitated < HARDLY, probabilities, 0).sum(axis=1)   # (N,)
@@ -95,7 +95,7 @@ def interval_of(
     high = np.quantile(at_best, 0.975, method="higher")
     return Interval(float(value), float(low), float(high), float(at_least))
 
-# %% ../nbs/08h_verdict.ipynb #f7041f38
+# %% ../nbs/08h_verdict.ipynb #03bc3b52
 @dataclass(frozen=True)
 class Verdict:
     "What a log says of a policy. `ope.estimate` makes it."
@@ -186,10 +186,10 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:   # subject, words
 
 def advice(verdict: Verdict) -> str:
     "What would help where weights cannot tell."
-    ways = ["more episodes", "a policy that is nearer to what was done, by a larger threshold or more softness"]
+    ways = ["a policy that is nearer to what was done, by a larger threshold", "more episodes, if they are short"]
     if verdict.calibration is not None:
         ways.append("the probabilities of those who wrote the log")
-    return f"What would help: {'; '.join(ways)}."
+    return f"What may help: {'; '.join(ways)}."
 
 
 def answer_of(verdict: Verdict) -> str:
@@ -200,16 +200,20 @@ def answer_of(verdict: Verdict) -> str:
         hint = "" if fqe is None else " FQE may rank the policy among others, and has no interval."
         return f"This log cannot tell how good the policy is: {reasons}. {advice(verdict)}{hint}"
     if gain.at_least > 0:
-        said = f"Better than what was done, by {gain}, and by more than {gain.at_least:.4g} with 95 % confidence."
+        said = (f"Better than what was done, by {gain}, and by more than {gain.at_least:.4g} in 95 % of the resampled "
+                "logs.")
     elif gain.high < 0:
         said = f"Worse than what was done, by {gain}."
     else:
         said = f"Not shown to be better than what was done: the difference is {gain}."
+    if verdict.cut > 0:
+        said += f" This counts what came before the cut, in {verdict.cut:.0%} of the episodes."
+    if verdict.calibration is not None:
+        said += " The probabilities are imitated, and the interval does not count what the imitation has wrong."
     if fqe is None:
-        reasons = "; ".join(values_lack(support, verdict.moved))
-        return f"{said} Values cannot tell: {reasons}."
-    if not wis.low <= fqe <= wis.high:
-        return f"{said} FQE lies outside of the interval of WIS: the model is wrong, or the weights are."
+        return f"{said} Values cannot tell: {'; '.join(values_lack(support, verdict.moved))}."
+    if verdict.cut == 0 and not wis.low <= fqe <= wis.high:
+        said += " FQE lies outside of the interval of WIS: the model or the weights may be wrong."
     return said
 
 # %% ../nbs/08h_verdict.ipynb #80d75600
