@@ -137,7 +137,7 @@ def bootstrap(
             parts.append(estimator(evidence, times))
     return np.concatenate(parts)
 
-# %% ../nbs/09_ope.ipynb #10c165cd
+# %% ../nbs/09_ope.ipynb #1cd819f3
 def logged_return(
     evidence: Evidence,                # of n episodes
     times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
@@ -211,7 +211,7 @@ def estimate(
     discount: float | None = None,      # γ in [0, 1], by default the agent's; 1 is the plain sum of rewards
     softness: float = 0.0,              # in [0, 1]: judge a policy that takes a random allowed action as often
     config: FQEConfig | None = None,    # how FQE learns, but for the discount
-    updates: int = 2_000,               # of FQE
+    updates: int = 1_000,               # of FQE
     seed: int = 0,                      # of everything
     device: str = "auto",               # "auto" is a GPU where there is one
     progress: bool = False,             # show bars

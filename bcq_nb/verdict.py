@@ -95,7 +95,7 @@ def interval_of(
     high = np.quantile(at_best, 0.975, method="higher")
     return Interval(float(value), float(low), float(high), float(at_least))
 
-# %% ../nbs/08h_verdict.ipynb #03bc3b52
+# %% ../nbs/08h_verdict.ipynb #068571a4
 @dataclass(frozen=True)
 class Verdict:
     "What a log says of a policy. `ope.estimate` makes it."
@@ -153,7 +153,9 @@ def values_lack(
     if support.untried > MOST_UNTRIED:
         reasons.append(f"{support.untried:.0%} of the policy's decisions were hardly ever made, and at most "
                        f"{MOST_UNTRIED:.0%} may be: what follows on them is not in the log")
-    if moved is not None and moved > SETTLED:
+    if moved == math.inf:
+        reasons.append("FQE had too few updates for a value to come back from the end: give more")
+    elif moved is not None and moved > SETTLED:
         reasons.append(f"the value has not settled: it moved by {moved:.1%} of the size of a return at last, and "
                        f"{SETTLED:.0%} is allowed; give more updates")
     return tuple(reasons)
