@@ -140,11 +140,10 @@ def test_what_is_finished_is_only_shown_again(bcq, story):
     assert contents(RUN) == contents(story / RUN)
 
 
-def test_a_policy_that_takes_untried_actions_is_not_chosen(bcq, monkeypatch):
+def test_a_policy_that_takes_untried_actions_is_not_chosen(bcq):
     log = make_log(300)
     log.loc[:5, ["paper", "sold"]] = ["gold", 5.0]   # six times, with luck
     log.to_csv("log.csv", index=False)
-    monkeypatch.setattr(verdict, "HARDLY", 0.05)     # a log of this size cannot tell 1 % from 3 %
     bcq("fit", "log.csv", *COLUMNS, *TINY, "--thresholds", "0,0.3", "--select", "--stops", "1")
     rows = {row["name"]: row for row in json.loads((RUN / "selection.json").read_text())["rows"]}
     assert rows["tau0_200"]["fate"] == "untried" and rows["tau0_200"]["support"]["untried"] > 0.2
