@@ -89,12 +89,12 @@ def new_episodes(
     whole_episodes(new)
     return new
 
-# %% ../nbs/19e_compare.ipynb #bfb52494
+# %% ../nbs/19e_compare.ipynb #9dd2db46
 @dataclass(frozen=True)
 class Compare:
     "Compare policies of one or more runs on episodes that none of them has learned from, and choose one."
     out: Path | None = None   # a folder for selection.txt, selection.png and selection.json; by default none is written
-    fqe_updates: int = 2_000  # gradient steps of each fitted Q evaluation, more until it has settled, from 1
+    fqe_updates: int = 1_000  # gradient steps of each fitted Q evaluation, more until it has settled, from 1
     seed: int = 0             # of everything that is random, from 0
     device: str = "auto"      # where networks compute: "auto" is a GPU where there is one
 

@@ -199,13 +199,13 @@ def moved(
     before, last = np.mean(values[-2 * quarter:-quarter]), np.mean(values[-quarter:])
     return float(abs(last - before) / size)
 
-# %% ../nbs/08g_fqe.ipynb #238b7d1a
+# %% ../nbs/08g_fqe.ipynb #fc262f5d
 def settled_value(
     policy: Policy,                   # what is valued: an agent, or a function (obs, mask) -> probabilities
     buffer: ReplayBuffer,             # a log
     discount: float,                  # γ in [0, 1]
     config: FQEConfig | None = None,  # as `fit_q`
-    updates: int = 2_000,             # at first
+    updates: int = 1_000,             # at first
     seed: int = 0,                    # as `fit_q`
     device: str = "auto",             # as `fit_q`
     softness: float = 0.0,            # as `fit_q`

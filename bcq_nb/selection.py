@@ -85,7 +85,7 @@ def decide(
     fates = {name: "chosen" if name == best else "not the best" for _, name in ranked}
     return [replace(row, fate=fates.get(row.name, row.fate)) for row in candidates]
 
-# %% ../nbs/09a_selection.ipynb #30816721
+# %% ../nbs/09a_selection.ipynb #fdf1f2b0
 FATES = ("chosen", "not the best", "not settled", "pruned by WIS", "untried")   # best first
 
 
@@ -198,7 +198,7 @@ def select(
     softness: float = 0.0,              # in [0, 1]: judge policies that take a random allowed action as often
     finalists: int = 8,                 # how many of those that weights can tell about FQE is learned for, from 1
     config: FQEConfig | None = None,    # how FQE learns, but for the discount
-    updates: int = 2_000,               # of each FQE; up to four times as many until it has settled
+    updates: int = 1_000,               # of each FQE; up to four times as many until it has settled
     seed: int = 0,                      # of everything
     device: str = "auto",               # "auto" is a GPU where there is one
     progress: bool = False,             # show bars
