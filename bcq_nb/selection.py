@@ -85,7 +85,7 @@ def decide(
     fates = {name: "chosen" if name == best else "not the best" for _, name in ranked}
     return [replace(row, fate=fates.get(row.name, row.fate)) for row in candidates]
 
-# %% ../nbs/09a_selection.ipynb #fdf1f2b0
+# %% ../nbs/09a_selection.ipynb #2ee82186
 FATES = ("chosen", "not the best", "not settled", "pruned by WIS", "untried")   # best first
 
 
@@ -115,8 +115,8 @@ class Selection:
         if best.gain is None:
             return f"{said} Weights cannot tell about it, so this is a ranking and no estimate with an interval."
         if best.gain.at_least > 0:
-            return (f"{said} By WIS it is better by {best.gain}, and by more than {best.gain.at_least:.4g} with 95 % "
-                    "confidence.")
+            return (f"{said} By WIS it is better by {best.gain}, and by more than {best.gain.at_least:.4g} in 95 % of "
+                    "the resampled logs.")
         return f"{said} By WIS the difference is {best.gain}: it is not shown to be better."
 
     def to_json(self) -> dict[str, Any]:
