@@ -132,7 +132,7 @@ class DiscreteBCQ(DoubleDQN):
             _, logits = self.network.both(given)
             return allowed_actions(logits, self.config.threshold, exists)
 
-# %% ../nbs/07_bcq.ipynb #c8605d1b
+# %% ../nbs/07_bcq.ipynb #9bb04f75
 def check_fits_batch(
     agent: DQN,            # what is to learn, or to be measured
     buffer: ReplayBuffer,  # what on
@@ -146,7 +146,7 @@ def check_fits_batch(
                          f"and has {takes[1]}: make the agent with buffer.obs_space and buffer.n_actions")
     if None not in (agent.table, buffer.table) and agent.table != buffer.table:
         raise ValueError("the batch was made of another table than the one that the agent has learned from: "
-                         "its columns, or the order of its actions, differ; make a new agent")
+                         "its columns, or the order of its actions, differ; take a log of that one, or a new agent")
 
 
 def check_offline(

@@ -27,7 +27,7 @@ from .selection import Selection, select, stopping_points
 __all__ = ['read_thresholds', 'Choose', 'three_parts', 'candidate_files', 'write_candidates', 'save_selection', 'write_selection',
            'chosen_file', 'write_verdict', 'run_choose']
 
-# %% ../nbs/19d_choose.ipynb #8b1a0ffb
+# %% ../nbs/19d_choose.ipynb #316b5c58
 def read_thresholds(
     words: str,           # "0.1,0.3,0.5"
 ) -> tuple[float, ...]:   # each in [0, 1]
@@ -49,12 +49,13 @@ class Choose(Fit):
     select: bool = False            # learn several policies, choose one, judge it by as many episodes again as held_out
     thresholds: str | None = None   # with select: each τ to try, commas between them; by default 0.1,0.3,0.5
     stops: int = 4                  # with select: points of the training at which a policy is kept, at most, from 1
-    fqe_updates: int = 1_000        # with select: steps of each fitted Q evaluation, more until it has settled, from 1
+    fqe_updates: int | None = None  # with select: steps of each fitted Q evaluation at first; by default as needed
 
     def __post_init__(self):
         super().__post_init__()
         check_count("stops", self.stops)
-        check_count("fqe_updates", self.fqe_updates)
+        if self.fqe_updates is not None:
+            check_count("fqe_updates", self.fqe_updates)
         if self.thresholds is not None:
             read_thresholds(self.thresholds)
         if self.thresholds is not None and not self.select:

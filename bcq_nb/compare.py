@@ -89,17 +89,18 @@ def new_episodes(
     whole_episodes(new)
     return new
 
-# %% ../nbs/19e_compare.ipynb #9dd2db46
+# %% ../nbs/19e_compare.ipynb #f9ef669d
 @dataclass(frozen=True)
 class Compare:
     "Compare policies of one or more runs on episodes that none of them has learned from, and choose one."
     out: Path | None = None   # a folder for selection.txt, selection.png and selection.json; by default none is written
-    fqe_updates: int = 1_000  # gradient steps of each fitted Q evaluation, more until it has settled, from 1
+    fqe_updates: int | None = None  # gradient steps of each fitted Q evaluation at first; by default what the log needs
     seed: int = 0             # of everything that is random, from 0
     device: str = "auto"      # where networks compute: "auto" is a GPU where there is one
 
     def __post_init__(self):
-        check_count("fqe_updates", self.fqe_updates)
+        if self.fqe_updates is not None:
+            check_count("fqe_updates", self.fqe_updates)
         check_count("seed", self.seed, 0)
 
 
@@ -124,6 +125,8 @@ def run_compare(
     agents = {name: DiscreteBCQ.load(file, settings.device) for name, file in files.items()}
     batch = read_log(log, Columns(**common(columns, "columns", "compare runs that read their logs alike")))
     new = new_episodes(batch, sha256, configs)
+    if len(new) == len(batch):
+        print(f"{log} is not the file that a run learned from: all of its episodes judge, so none may be in that one")
     selection = select(agents, new, updates=settings.fqe_updates, seed=settings.seed, device=settings.device,
                        progress=True)
     print(selection)

@@ -103,7 +103,7 @@ class FQE(DQN):
         "Raises `ValueError`: a file cannot hold a policy that is a function."
         raise ValueError("FQE is not saved: a file cannot hold the policy that it values; save that, and fit again")
 
-# %% ../nbs/08g_fqe.ipynb #baa30794
+# %% ../nbs/08g_fqe.ipynb #68a4d650
 LOOKS = 40      # rows of the history, about
 STARTS = 2_000  # starts of episodes that are looked at, at most
 
@@ -135,19 +135,19 @@ def fit_q(
     buffer: ReplayBuffer,             # a log, of other episodes than the policy was learned from
     discount: float,                  # γ in [0, 1]
     config: FQEConfig | None = None,  # how to learn, but for the discount; the defaults by default
-    updates: int = 1_000,             # the last quarter of them at a tenth of the learning rate
+    updates: int | None = None,       # the last quarter at a tenth of the learning rate; 1,000, or as many as needed
     seed: int = 0,                    # of the initial weights and of what is drawn
     device: str = "auto",             # "auto" is a GPU where there is one
     softness: float = 0.0,            # share, in [0, 1], of random actions, as `action_probabilities`
     progress: bool = False,           # show a bar
 ) -> FQE:                             # `history` tells the mean value at the starts of episodes, "value"
     "Learn the value of a policy from a log. Raises `ValueError` where policy and log do not fit, `TypeError`."
-    check_count("updates", updates)
     check_buffer(buffer)
     starts = some_starts(buffer, seed)
     config = config or default_config(buffer)
     check_kind("config", config, FQEConfig)
     config = replace(config, discount=discount, batch_size=min(config.batch_size, len(buffer)))
+    updates = max(1_000, updates_needed(buffer, config)) if updates is None else check_count("updates", updates)
     model = FQE(policy, buffer.obs_space, buffer.n_actions, config, seed, device, softness)
     if isinstance(policy, DQN):
         check_fits_batch(policy, buffer)
@@ -199,13 +199,13 @@ def moved(
     before, last = np.mean(values[-2 * quarter:-quarter]), np.mean(values[-quarter:])
     return float(abs(last - before) / size)
 
-# %% ../nbs/08g_fqe.ipynb #fc262f5d
+# %% ../nbs/08g_fqe.ipynb #90acb6b8
 def settled_value(
     policy: Policy,                   # what is valued: an agent, or a function (obs, mask) -> probabilities
     buffer: ReplayBuffer,             # a log
     discount: float,                  # γ in [0, 1]
     config: FQEConfig | None = None,  # as `fit_q`
-    updates: int = 1_000,             # at first
+    updates: int | None = None,       # at first, as `fit_q`
     seed: int = 0,                    # as `fit_q`
     device: str = "auto",             # as `fit_q`
     softness: float = 0.0,            # as `fit_q`
@@ -213,8 +213,9 @@ def settled_value(
 ) -> float | None:                    # None where it has not settled after four times the updates
     "What FQE says where episodes begin, when it has settled. Raises `ValueError` as `fit_q`."
     batch = buffer.transitions(start_slots(buffer))
-    for times in (1, 2, 4):
-        model = fit_q(policy, buffer, discount, config, times * updates, seed, device, softness, progress)
+    for _ in range(3):
+        model = fit_q(policy, buffer, discount, config, updates, seed, device, softness, progress)
         if moved(model, buffer) <= SETTLED:
             return float(model.state_values(batch.obs, batch.mask).mean())
+        updates = 2 * model.updates
     return None

@@ -19,8 +19,9 @@ from .imitation import Reliability
 from .report import plain
 
 # %% auto #0
-__all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'LEAST_MEAN', 'MOST_UNTRIED', 'effective_size', 'Support', 'support_of', 'Interval',
-           'interval_of', 'Verdict', 'weights_lack', 'values_lack', 'facts', 'advice', 'answer_of', 'claim_of']
+__all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'LEAST_MEAN', 'MOST_UNTRIED', 'CLOSE', 'effective_size', 'Support', 'support_of',
+           'Interval', 'interval_of', 'Verdict', 'untried', 'weights_lack', 'values_lack', 'facts', 'advice',
+           'contradict', 'answer_of', 'claim_of']
 
 # %% ../nbs/08h_verdict.ipynb #6faa9343
 def effective_size(
@@ -67,10 +68,11 @@ def support_of(
         untried=float(untried.mean()),
     )
 
-# %% ../nbs/08h_verdict.ipynb #2e03db2b
+# %% ../nbs/08h_verdict.ipynb #c0484a6c
 LEAST_EFFECTIVE = 10   # episodes
 LEAST_MEAN = 0.8       # of the weights
 MOST_UNTRIED = 0.05    # of the policy's decisions
+CLOSE = 0.05           # of the larger of two estimates: so far apart they may be for other reasons than error
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,7 @@ def interval_of(
     high = np.quantile(at_best, 0.975, method="higher")
     return Interval(float(value), float(low), float(high), float(at_least))
 
-# %% ../nbs/08h_verdict.ipynb #068571a4
+# %% ../nbs/08h_verdict.ipynb #bb428e4b
 @dataclass(frozen=True)
 class Verdict:
     "What a log says of a policy. `ope.estimate` makes it."
@@ -114,8 +116,8 @@ class Verdict:
     @property
     def lacks(self) -> tuple[str, ...]:
         "Why something is not printed; empty where all is."
-        reasons = list(weights_lack(self.support))
-        return (*reasons, *values_lack(self.support, self.moved))
+        reasons = (*weights_lack(self.support), *values_lack(self.support, self.moved))
+        return tuple(dict.fromkeys(reasons))   # each once
 
     @property
     def answer(self) -> str:
@@ -132,9 +134,17 @@ class Verdict:
         return "\n".join([*texts, "", textwrap.fill(self.answer, 110)])
 
 
+def untried(support: Support) -> list[str]:
+    "Why nothing can tell: no weight makes up for what nobody does, and no value is known of it."
+    if support.untried <= MOST_UNTRIED:
+        return []
+    return [f"{support.untried:.0%} of the policy's decisions were hardly ever made, and at most {MOST_UNTRIED:.0%} "
+            "may be: what follows on them is not in the log"]
+
+
 def weights_lack(support: Support) -> tuple[str, ...]:
     "Why weights cannot tell."
-    reasons = []
+    reasons = untried(support)
     if support.effective < LEAST_EFFECTIVE:
         reasons.append(f"the {support.episodes:,} episodes speak for the policy as {support.effective:.1f} with equal "
                        f"weights would, and {LEAST_EFFECTIVE} are needed")
@@ -149,10 +159,7 @@ def values_lack(
     moved: float | None,   # of the size of a return; None where FQE was not learned
 ) -> tuple[str, ...]:
     "Why values cannot tell."
-    reasons = []
-    if support.untried > MOST_UNTRIED:
-        reasons.append(f"{support.untried:.0%} of the policy's decisions were hardly ever made, and at most "
-                       f"{MOST_UNTRIED:.0%} may be: what follows on them is not in the log")
+    reasons = untried(support)
     if moved == math.inf:
         reasons.append("FQE had too few updates for a value to come back from the end: give more")
     elif moved is not None and moved > SETTLED:
@@ -194,13 +201,25 @@ def advice(verdict: Verdict) -> str:
     return f"What may help: {'; '.join(ways)}."
 
 
+def contradict(verdict: Verdict) -> bool:
+    "FQE lies outside of the interval of WIS, and not just beside it. Where episodes were cut they are of other things."
+    wis, fqe = verdict.wis, verdict.fqe
+    if wis is None or fqe is None or verdict.cut > 0:
+        return False
+    margin = CLOSE * max(abs(wis.value), abs(fqe), abs(verdict.logged.value))
+    return not wis.low - margin <= fqe <= wis.high + margin
+
+
 def answer_of(verdict: Verdict) -> str:
     "What follows from the numbers, by rule."
-    support, gain, wis, fqe = verdict.support, verdict.gain, verdict.wis, verdict.fqe
-    if gain is None or wis is None:
+    gain, fqe = verdict.gain, verdict.fqe
+    if gain is None:
         reasons = "; ".join(verdict.lacks)
         hint = "" if fqe is None else " FQE may rank the policy among others, and has no interval."
         return f"This log cannot tell how good the policy is: {reasons}. {advice(verdict)}{hint}"
+    if contradict(verdict):
+        return ("WIS and FQE contradict each other, so this log cannot tell how good the policy is. Where a few "
+                "episodes are much longer than the others, their weights may be missing; or the model is wrong.")
     if gain.at_least > 0:
         said = (f"Better than what was done, by {gain}, and by more than {gain.at_least:.4g} in 95 % of the resampled "
                 "logs.")
@@ -213,9 +232,7 @@ def answer_of(verdict: Verdict) -> str:
     if verdict.calibration is not None:
         said += " The probabilities are imitated, and the interval does not count what the imitation has wrong."
     if fqe is None:
-        return f"{said} Values cannot tell: {'; '.join(values_lack(support, verdict.moved))}."
-    if verdict.cut == 0 and not wis.low <= fqe <= wis.high:
-        said += " FQE lies outside of the interval of WIS: the model or the weights may be wrong."
+        said += f" Values cannot tell: {'; '.join(values_lack(verdict.support, verdict.moved))}."
     return said
 
 # %% ../nbs/08h_verdict.ipynb #80d75600

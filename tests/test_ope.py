@@ -191,6 +191,35 @@ def test_a_policy_that_does_what_nobody_did_is_refused(probs):
     json.dumps(verdict.to_json(), allow_nan=False)
 
 
+def test_what_nobody_did_is_not_made_up_for_by_what_was_done():
+    "Arm 2 is never pulled, and may cost anything: the other 85 % of the policy's pulls do not speak for it"
+    log = bandit(400)
+    columns = log.transitions(log.slots())
+    wider = ReplayBuffer.from_arrays(columns.obs, columns.action, columns.reward, columns.next_obs,
+                                     np.ones(400, bool), np.zeros(400, bool), n_actions=3, prob=np.full(400, 0.5))
+    verdict = estimate(constant(0, 0.85, 0.15), wider, discount=1.0, config=FAST, device="cpu")
+    assert verdict.support.untried > 0.1 and "hardly ever made" in verdict.lacks[0]
+    assert verdict.wis is None and verdict.fqe is None and verdict.answer.startswith("This log cannot tell")
+
+
+def test_estimates_that_contradict_each_other_are_no_answer():
+    "One episode in seven has 40 steps and all rewards; the policy prefers what costs, and WIS lacks the weights to see it"
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(400):
+        steps = 40 if rng.random() < 1 / 7 else 1
+        action = rng.integers(2, size=steps)
+        cost = -1.0 * (action == 1) if steps == 40 else np.zeros(1)
+        rows.append(np.column_stack([np.full(steps, steps == 40), action, cost, np.arange(steps) == steps - 1]))
+    is_long, action, reward, last = np.concatenate(rows).T
+    obs = is_long[:, None]
+    log = ReplayBuffer.from_arrays(obs, action.astype(int), reward, obs, last == 1, np.zeros(len(last), bool),
+                                   n_actions=2, prob=np.full(len(last), 0.5))
+    verdict = estimate(constant(0.1, 0.9), log, discount=1.0, device="cpu")
+    assert verdict.fqe < -3 < verdict.wis.low   # the truth is 0.9 * 40 / 7 lost
+    assert "contradict each other" in verdict.answer
+
+
 def test_what_is_imitated_is_nearly_what_was_logged():
     told, guessed = (read_behavior(corridor(1_000, probs=probs), device="cpu") for probs in (True, False))
     assert told.is_logged and not guessed.is_logged
@@ -267,8 +296,12 @@ def test_things_that_are_no_policy_or_no_log():
     with pytest.raises(ValueError, match="do not exist"):
         action_probabilities(constant(0.5, 0.5), torch.ones(1, 1), torch.tensor([[True, False]]))
     agent = DiscreteBCQ(corridor().obs_space, 2)
-    with pytest.raises(ValueError, match="obs has shape"):
+    with pytest.raises(ValueError, match="the agent takes"):
         estimate(agent, bandit(), device="cpu")
+    with pytest.raises(TypeError, match="one policy: give a list"):
+        select(agent, corridor())
+    with pytest.raises(ValueError, match="same name"):
+        select({1: constant(0, 1), "1": constant(1, 0)}, bandit(), discount=1.0)
 
 
 # Selection
@@ -310,6 +343,12 @@ def test_agents_are_named_by_what_tells_them_apart():
         "DiscreteBCQ τ = 0.3, 10 updates #3"}
     one, other = agents[0].state_dict(), agents[2].state_dict()
     assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_of_equal_policies_the_first_is_chosen():
+    same = [constant(0.5, 0.5), constant(0.5, 0.5)]
+    selection = select((policy for policy in same), bandit(), discount=1.0, config=FAST, updates=200, device="cpu")
+    assert selection.chosen == 0
 
 
 def test_different_discounts_need_one():
