@@ -26,8 +26,8 @@ from .extrapolation import discounted_sum
 from .training import check_kind, history_row, learn, set_bounds, set_scales
 
 # %% auto #0
-__all__ = ['LOOKS', 'STARTS', 'SETTLED', 'LEAST_RENEWALS', 'FQEConfig', 'default_config', 'FQE', 'start_slots', 'some_starts',
-           'fit_q', 'updates_needed', 'moved', 'settled_value']
+__all__ = ['LOOKS', 'STARTS', 'LEAST_RENEWALS', 'SETTLED', 'FQEConfig', 'default_config', 'FQE', 'start_slots', 'some_starts',
+           'updates_needed', 'fit_q', 'moved', 'settled_value']
 
 # %% ../nbs/08g_fqe.ipynb #0942a32f
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class FQE(DQN):
         "Raises `ValueError`: a file cannot hold a policy that is a function."
         raise ValueError("FQE is not saved: a file cannot hold the policy that it values; save that, and fit again")
 
-# %% ../nbs/08g_fqe.ipynb #68a4d650
+# %% ../nbs/08g_fqe.ipynb #e6e596e5
 LOOKS = 40      # rows of the history, about
 STARTS = 2_000  # starts of episodes that are looked at, at most
 
@@ -128,6 +128,20 @@ def some_starts(
     if len(slots) > STARTS:
         slots = stream(seed, "starts").choice(slots, STARTS, replace=False)
     return buffer.transitions(slots)
+
+
+LEAST_RENEWALS = 10  # of the target network in a quarter of the updates
+
+
+def updates_needed(
+    buffer: ReplayBuffer,  # a log
+    config: FQEConfig,     # how it is learned from
+) -> int:
+    "So many that in a quarter of them the target network is renewed as often as a value looks steps ahead."
+    ends = buffer.terminated.numpy()[buffer.slots()].mean()   # share of the steps
+    looks_ahead = 1 / max(1 - config.discount, float(ends))
+    renewals = max(LEAST_RENEWALS, looks_ahead)
+    return round(4 * renewals * config.target_every / config.target_rate)
 
 
 def fit_q(
@@ -168,20 +182,8 @@ def fit_q(
         model.history.append({**history_row(model.updates, reports), "value": value})
     return model
 
-# %% ../nbs/08g_fqe.ipynb #1a2bdbcf
+# %% ../nbs/08g_fqe.ipynb #b261ced8
 SETTLED = 0.02       # of the size of a return: an estimate that moved more has not settled
-LEAST_RENEWALS = 10  # of the target network in a quarter of the updates
-
-
-def updates_needed(
-    buffer: ReplayBuffer,  # a log
-    config: FQEConfig,     # how it is learned from
-) -> int:
-    "So many that in a quarter of them the target network is renewed as often as a value looks steps ahead."
-    ends = buffer.terminated.numpy()[buffer.slots()].mean()   # share of the steps
-    looks_ahead = 1 / max(1 - config.discount, float(ends))
-    renewals = max(LEAST_RENEWALS, looks_ahead)
-    return round(4 * renewals * config.target_every / config.target_rate)
 
 
 def moved(

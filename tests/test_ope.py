@@ -203,7 +203,7 @@ def test_what_nobody_did_is_not_made_up_for_by_what_was_done():
 
 
 def test_estimates_that_contradict_each_other_are_no_answer():
-    "One episode in seven has 40 steps and all rewards; the policy prefers what costs, and WIS lacks the weights to see it"
+    "One episode in seven has 40 steps and all rewards; the policy prefers what costs, and WIS lacks the weights for it"
     rng = np.random.default_rng(0)
     rows = []
     for _ in range(400):
