@@ -103,7 +103,7 @@ class FQE(DQN):
         "Raises `ValueError`: a file cannot hold a policy that is a function."
         raise ValueError("FQE is not saved: a file cannot hold the policy that it values; save that, and fit again")
 
-# %% ../nbs/08g_fqe.ipynb #e6e596e5
+# %% ../nbs/08g_fqe.ipynb #84dc488d
 LOOKS = 40      # rows of the history, about
 STARTS = 2_000  # starts of episodes that are looked at, at most
 
@@ -161,13 +161,13 @@ def fit_q(
     config = config or default_config(buffer)
     check_kind("config", config, FQEConfig)
     config = replace(config, discount=discount, batch_size=min(config.batch_size, len(buffer)))
-    updates = max(1_000, updates_needed(buffer, config)) if updates is None else check_count("updates", updates)
     model = FQE(policy, buffer.obs_space, buffer.n_actions, config, seed, device, softness)
     if isinstance(policy, DQN):
         check_fits_batch(policy, buffer)
     if discount == 1 and not buffer.terminated[buffer.slots()].any():
         raise ValueError("discount is 1 and no step of the log is terminated: such a sum of rewards has no end; give a "
                          "discount below 1, or say which episodes ended for good")
+    updates = max(1_000, updates_needed(buffer, config)) if updates is None else check_count("updates", updates)
     model.table = buffer.table
     set_scales(model, buffer)
     set_bounds(model, buffer)
