@@ -5,8 +5,11 @@
 # %% ../nbs/00h_video.ipynb #b814d6b1
 from __future__ import annotations
 
+import subprocess
+import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,27 +21,155 @@ if TYPE_CHECKING:
     from PIL import Image
 
 # %% auto #0
-__all__ = ['video_writer', 'read_frames', 'as_picture', 'picture_size', 'even']
+__all__ = ['check_ffmpeg', 'ffmpeg_command', 'VideoWriter', 'mp4_boxes', 'check_mp4', 'video_writer', 'read_frames', 'as_picture',
+           'picture_size', 'even']
 
-# %% ../nbs/00h_video.ipynb #1a3a04de
-@contextmanager
-def video_writer(
-    path: Path,        # the file to be, `.mp4`
-    fps: float,        # frames a second
-) -> Iterator[Any]:    # has `append_data(frame)`; frames are (height, width, 3) uint8 of even sizes
-    "A video that every browser plays, written whole or not at all; the same frames give the same bytes."
-    import imageio.v2 as imageio  # here and not above: importing the package stays light
+# %% ../nbs/00h_video.ipynb #8219d874
+def check_ffmpeg() -> str:   # the path of the program
+    "The program that writes videos. Raises `ImportError` where it is missing, does not start, or cannot write H.264."
+    import imageio_ffmpeg  # here and not above: importing the package stays light
 
-    quality = ["-crf", "28"]
+    advice = ("pip install --force-reinstall imageio-ffmpeg brings one that can, "
+              "unless the variable IMAGEIO_FFMPEG_EXE names another")
+    try:
+        program = imageio_ffmpeg.get_ffmpeg_exe()
+        question = [program, "-hide_banner", "-encoders"]
+        answer = subprocess.run(question, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, check=True).stdout
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        raise ImportError(f"ffmpeg, which writes videos, does not start ({error}): {advice}") from error
+    if b"libx264" not in answer:
+        raise ImportError(f"ffmpeg at {program!r} cannot write H.264, which every browser plays: {advice}")
+    return program
+
+# %% ../nbs/00h_video.ipynb #864ccc03
+def ffmpeg_command(
+    program: str,           # from `check_ffmpeg`
+    size: tuple[int, int],  # (width, height) of a frame, both even
+    fps: float,             # frames a second
+    path: Path,             # the file to be
+) -> list[str]:
+    "What ffmpeg is told: raw frames come in, an MP4 that plays everywhere goes out."
+    width, height = size
+    rate = str(Fraction(fps).limit_denominator())
+    frames_in = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-"]
+    plays_everywhere = ["-vcodec", "libx264", "-pix_fmt", "yuv420p", "-crf", "28"]
     plays_at_once = ["-movflags", "+faststart"]
     same_bytes = ["-threads", "1", "-fflags", "+bitexact", "-flags:v", "+bitexact", "-map_metadata", "-1"]
+    quiet = ["-hide_banner", "-v", "error"]
+    return [program, *quiet, "-y", *frames_in, "-an", *plays_everywhere, *plays_at_once, *same_bytes, str(path)]
+
+
+class VideoWriter:
+    "Hands frames to ffmpeg, which is started at the first one. Raises `OSError` where ffmpeg could not write them."
+    def __init__(self,
+        program: str,     # from `check_ffmpeg`
+        beside: Path,     # where it is written
+        path: Path,       # the file to be, for the error
+        fps: float,       # frames a second
+    ):
+        self.program, self.beside, self.path, self.fps = program, beside, path, fps
+        self.shape: tuple[int, ...] = ()                      # of a frame; unknown before the first
+        self.process: subprocess.Popen | None = None
+        self.words: Any = None                                # the file in which ffmpeg complains
+
+    def start(self,
+        shape: tuple[int, ...],  # (height, width, 3) of a frame
+    ) -> None:
+        "Start ffmpeg."
+        self.shape = shape
+        self.words = tempfile.TemporaryFile()
+        command = ffmpeg_command(self.program, (shape[1], shape[0]), self.fps, self.beside)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=self.words,
+                                        start_new_session=True)
+
+    def append_data(self,
+        frame: np.ndarray,  # (height, width, 3) uint8, both even, of the size of the first
+    ) -> None:
+        "One more frame. Raises `ValueError` where it has another size."
+        if self.process is None:
+            self.start(frame.shape)
+        if frame.shape != self.shape:
+            raise ValueError(f"a frame of shape {frame.shape} came after one of {self.shape}: all have one size")
+        try:
+            self.process.stdin.write(np.ascontiguousarray(frame).data)   # type: ignore[union-attr]
+        except OSError:                       # nobody reads any more
+            self.finish()
+
+    def finish(self) -> None:
+        "No more frames come. Waits until ffmpeg has written all, and asks how it went."
+        if self.process is None:
+            raise ValueError("a video needs at least one frame")
+        try:
+            self.process.stdin.close()        # type: ignore[union-attr]
+        except OSError:                       # it went before it had read all: the status tells more
+            pass
+        status = self.process.wait()
+        if status != 0:
+            self.words.seek(0)
+            complaint = self.words.read().decode(errors="replace").strip().splitlines()
+            why = complaint[0].rpartition("] ")[2] if complaint else "it was stopped"   # less its parts' addresses
+            raise OSError(f"{str(self.path)!r} could not be written: ffmpeg ended with status {status} ({why}); "
+                          "see whether the disk is full, then try again")
+
+    def stop(self) -> None:
+        "End ffmpeg, wherever it is; nothing happens where it has ended."
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.words.close()
+
+# %% ../nbs/00h_video.ipynb #954727a9
+def mp4_boxes(
+    path: Path,        # a file
+) -> list[bytes]:      # what its boxes hold, in their order; an empty list where they do not fill the file
+    "The boxes of an MP4."
+    size = path.stat().st_size
+    kinds = []
+    place = 0
+    with open(path, "rb") as file:
+        while place < size:
+            file.seek(place)
+            head = file.read(16)
+            length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if length == 1:                                  # more than 4 GB: the length stands behind the name
+                length = int.from_bytes(head[8:], "big")
+            if length < 8:
+                return []
+            kinds.append(kind)
+            place += length
+    return kinds if place == size else []
+
+
+def check_mp4(
+    path: str | Path,  # a video
+) -> None:
+    "Raises `FileNotFoundError` where there is no file, and `ValueError` where it is no MP4, or a part of one."
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {str(path)!r}: record_video makes one")
+    kinds = mp4_boxes(path)
+    if kinds[:1] != [b"ftyp"] or b"moov" not in kinds or b"mdat" not in kinds:
+        raise ValueError(f"{str(path)!r} is not an MP4, or only a part of one: record_video makes one")
+
+
+@contextmanager
+def video_writer(
+    path: Path,                # the file to be, `.mp4`
+    fps: float,                # frames a second
+) -> Iterator[VideoWriter]:    # has `append_data(frame)`; frames are (height, width, 3) uint8 of even sizes
+    """A video that every browser plays, written whole or not at all; the same frames give the same bytes.
+
+    Raises `ImportError` without ffmpeg, and `OSError` or `ValueError` where no whole video came out.
+    """
+    program = check_ffmpeg()
     with atomic_path(path) as beside:
-        writer = imageio.get_writer(
-            beside, format="FFMPEG", fps=fps, codec="libx264", quality=None, pixelformat="yuv420p",
-            macro_block_size=2, ffmpeg_params=[*quality, *plays_at_once, *same_bytes],
-        )
-        with closing(writer):      # its own `with` leaves ffmpeg running when an error passes
+        writer = VideoWriter(program, beside, path, fps)
+        try:
             yield writer
+            writer.finish()
+        finally:
+            writer.stop()      # also where an error passes, or somebody loses patience
+        check_mp4(beside)
 
 # %% ../nbs/00h_video.ipynb #63890ab1
 def read_frames(
@@ -46,15 +177,12 @@ def read_frames(
     fps: float,               # how many frames of each second are wanted, at most
     seconds: float,           # how much of the video, from its beginning
 ) -> list[Image.Image]:       # at least the first frame
-    "Pictures out of a video. Raises `FileNotFoundError`, or `ValueError` for no MP4."
+    "Pictures out of a video. Raises what `check_mp4` and `check_ffmpeg` raise."
     import imageio.v2 as imageio
     from PIL import Image
 
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: record_video makes one")
-    if path.read_bytes()[4:8] != b"ftyp":
-        raise ValueError(f"{str(path)!r} is not an MP4: record_video makes one")
+    check_mp4(path)
+    check_ffmpeg()
     frames: list[Image.Image] = []
     reader: Any = imageio.get_reader(path, format="FFMPEG")
     with reader:
@@ -72,13 +200,16 @@ def as_picture(
     drawn: Any,       # what `render()` gave
 ) -> np.ndarray:      # (height, width, 3) uint8
     "A picture in color, out of one in color or in gray. Raises `ValueError` for what is no picture."
-    picture = np.asarray(drawn)
-    if picture.ndim == 2:
-        picture = np.stack([picture] * 3, axis=2)
+    try:
+        given = np.asarray(drawn)
+    except ValueError:                                       # rows of several lengths
+        given = np.empty(0, object)
+    in_gray = given.ndim == 2 or given.ndim == 3 and given.shape[2] == 1
+    picture = np.repeat(given.reshape(*given.shape[:2], 1), 3, axis=2) if in_gray else given
     is_color = picture.ndim == 3 and picture.shape[2] == 3 and picture.size > 0
     if not is_color or picture.dtype != np.uint8:
-        given = "None" if drawn is None else f"shape {np.shape(drawn)} and type {picture.dtype}"
-        raise ValueError(f"render() of the environment gave no picture but {given}: "
+        what = "None" if drawn is None else f"shape {given.shape} and type {given.dtype}"
+        raise ValueError(f"render() of the environment gave no picture but {what}: "
                          "(height, width, 3) is taken, or (height, width) in gray, in uint8 from 0 to 255")
     return picture
 
@@ -91,7 +222,7 @@ def picture_size(
     scale = (320 if height > width else 640) / width
     if scale >= 1:
         scale = int(scale)
-    return round(width * scale), round(height * scale)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def even(length: int) -> int:
