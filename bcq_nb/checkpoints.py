@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from .tables import Table
 
 # %% auto #0
 __all__ = ['KIND', 'HEADER', 'save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_state', 'section',
-           'restore_training', 'check_header', 'read_bounds', 'tuples', 'Checkpoint']
+           'restore_training', 'check_header', 'read_bounds', 'tuples', 'Progress', 'split_progress', 'Checkpoint']
 
 # %% ../nbs/04a_checkpoints.ipynb #2fb16051
 def save_tensors(
@@ -122,7 +123,7 @@ def restore_training(
             optimizer.state[weight][key] = moment.copy_(value)
 
 # %% ../nbs/04a_checkpoints.ipynb #ba8bbe26
-KIND = "agent 2"   # what files say they hold; the 2 is the version of the format
+KIND = "agent 3"   # what files say they hold; the 3 is the version of the format
 HEADER: dict[str, type | tuple[type, ...]] = {
     "class": str,
     "config": dict,
@@ -131,8 +132,10 @@ HEADER: dict[str, type | tuple[type, ...]] = {
     "updates": int,
     "history": list,
     "bounds": (list, type(None)),
+    "masked": bool,
     "rng": dict,
     "table": (dict, type(None)),
+    "progress": (dict, type(None)),
 }
 
 
@@ -167,6 +170,26 @@ def tuples(
     "Lists become tuples."
     return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
 
+# %% ../nbs/04a_checkpoints.ipynb #a1537b8a
+class Progress(NamedTuple):
+    "How far a training is, beside the agent."
+    header: dict[str, Any]             # what JSON can hold
+    tensors: dict[str, torch.Tensor]   # the rest, by name
+
+
+def split_progress(
+    header: dict[str, Any],            # of a file, checked
+    tensors: dict[str, torch.Tensor],  # all of the file
+) -> tuple[dict[str, torch.Tensor], Progress | None]:   # what the agent's `state_dict` gave; how far its training was
+    "The agent's tensors, and those of its training. Raises `ValueError` for tensors of a training that there is not."
+    ours = section(tensors, "progress.")
+    state = {name: value for name, value in tensors.items() if not name.startswith("progress.")}
+    if header["progress"] is not None:
+        return state, Progress(header["progress"], ours)
+    if ours:
+        raise ValueError("it holds tensors of a training, and does not say of which")
+    return state, None
+
 # %% ../nbs/04a_checkpoints.ipynb #d8c03274
 class Checkpoint:
     """An agent that can be saved, and that goes on where it was.
@@ -198,9 +221,9 @@ class Checkpoint:
         "Take over what `state_dict` gave. Raises `ValueError`, and changes nothing, for another network's."
         restore_training(self.network, self.target, self.optimizer, state)
 
-    def save(self, path: str | Path) -> None:
-        "Write everything to one `.safetensors` file, whole or not at all."
-        header = {
+    def header(self) -> dict[str, Any]:
+        "What a file says of the agent besides its tensors: what JSON can hold."
+        return {
             "kind": KIND,
             "class": type(self).__name__,
             "config": asdict(self.config),
@@ -213,29 +236,76 @@ class Checkpoint:
             "rng": self.rng.bit_generator.state,
             "table": None if self.table is None else self.table.to_json(),
         }
-        save_tensors(path, header, self.state_dict())
+
+    def save(self,
+        path: str | Path,                  # the file to be, `.safetensors`
+        progress: Progress | None = None,  # how far a training is, where the file is to be its checkpoint
+    ) -> None:
+        "Write everything to one file, whole or not at all."
+        header, tensors = self.header(), self.state_dict()
+        header["progress"] = None if progress is None else progress.header
+        if progress is not None:
+            tensors |= {f"progress.{name}": value for name, value in progress.tensors.items()}
+        save_tensors(path, header, tensors)
+
+    def take_over(self,
+        header: dict[str, Any],           # of a file, checked
+        state: dict[str, torch.Tensor],   # what `state_dict` gave
+    ) -> None:
+        "Become the agent of a file. Raises, and changes nothing, where that is another network's or makes no sense."
+        table = None if header["table"] is None else Table.from_json(header["table"])
+        bounds = read_bounds(header["bounds"])
+        rng = deepcopy(self.rng)
+        rng.bit_generator.state = header["rng"]
+        self.load_state_dict(state)
+        self.rng.bit_generator.state = rng.bit_generator.state
+        self.updates = header["updates"]
+        self.history = header["history"]
+        self.bounds = bounds
+        self.masked = header["masked"]
+        self.table = table
+
+    def restore(self,
+        path: str | Path,    # a file that `save` wrote
+    ) -> Progress | None:    # how far its training was, where the file is a checkpoint
+        """Become the agent of a file: one of the same class, with the same settings, observations and actions.
+
+        Raises `FileNotFoundError`; `ValueError`, and changes nothing, for a damaged or foreign file or another agent.
+        """
+        with name_damage(path, "an agent"):
+            header, tensors = load_tensors(path)
+            check_header(header)
+        ours = json.loads(json.dumps(self.header()))   # as a file has it, with lists for tuples
+        for name in ("class", "config", "obs_space", "n_actions"):
+            if header[name] != ours[name]:
+                raise ValueError(f"{str(path)!r} holds another agent: its {name} is {header[name]}, here it is "
+                                 f"{ours[name]}; make this agent as that one was made, or choose another file")
+        with name_damage(path, "an agent"):
+            state, progress = split_progress(header, tensors)
+            self.take_over(header, state)
+        return progress
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> Self:
+    def load(cls,
+        path: str | Path,         # a file that `save` wrote, checkpoint or not
+        device: str = "auto",     # "auto" is a GPU where there is one
+        lr: float | None = None,  # the learning rate from here on, by default that of the file
+    ) -> Self:
         """Read an agent of this class, or of one made from it and imported so far. Never unpickles.
 
         Raises `FileNotFoundError`; `ValueError` for a damaged or foreign file, or an agent of another class.
         """
         with name_damage(path, "an agent"):   # safetensors, JSON and NumPy each raise their own
-            header, state = load_tensors(path)
+            header, tensors = load_tensors(path)
             check_header(header)
             space = space_from_json(header["obs_space"])
         kind = subclass_named(cls, header["class"])
         with name_damage(path, "an agent"):
             config = kind.make_config(**tuples(header["config"]))
+        if lr is not None:
+            config = replace(config, lr=lr)
         agent = kind(space, header["n_actions"], config, device=device)
         with name_damage(path, "an agent"):
-            agent.load_state_dict(state)
-            agent.updates = header["updates"]
-            agent.history = header["history"]
-            agent.bounds = read_bounds(header["bounds"])
-            agent.masked = header.get("masked") is True   # older files do not say it
-            agent.rng.bit_generator.state = header["rng"]
-            if header["table"] is not None:
-                agent.table = Table.from_json(header["table"])
+            state, _ = split_progress(header, tensors)
+            agent.take_over(header, state)
         return agent

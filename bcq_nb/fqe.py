@@ -99,7 +99,7 @@ class FQE(DQN):
         with torch.inference_mode():
             return (self.probabilities(given, exists) * self.network(given)).sum(1)
 
-    def save(self, path: Any) -> None:
+    def save(self, path: Any, progress: Any = None) -> None:
         "Raises `ValueError`: a file cannot hold a policy that is a function."
         raise ValueError("FQE is not saved: a file cannot hold the policy that it values; save that, and fit again")
 

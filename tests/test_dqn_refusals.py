@@ -138,7 +138,7 @@ def test_files(tmp_path):
     ({"bounds": ["low", "high"]}, "damaged"),
     ({"table": ["age"]}, "TypeError: table is ['age']"),
     ({"table": {"obs": ["age"]}}, "damaged"),
-    ({"kind": "buffer 3"}, "it holds buffer 3, and this version reads agent 2"),
+    ({"kind": "buffer 3"}, "it holds buffer 3, and this version reads agent 3"),
     ({"updates": None}, None),
 ])
 def test_headers(change, words, tmp_path):
