@@ -14,115 +14,18 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gymnasium.spaces import Box
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import nn
 from typing_extensions import Self
 
 from .checks import check_count
-from .files import atomic_path, name_damage, space_from_json, space_to_json, subclass_named
+from .files import name_damage, space_from_json, space_to_json, subclass_named
 from .networks import QNetwork
 from .tables import Table
+from .weights import load_tensors, restore_training, save_tensors, section, training_state
 
 # %% auto #0
-__all__ = ['KIND', 'HEADER', 'save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_state', 'section',
-           'restore_training', 'check_header', 'read_bounds', 'tuples', 'Progress', 'split_progress', 'Checkpoint']
+__all__ = ['KIND', 'HEADER', 'check_header', 'read_bounds', 'tuples', 'Progress', 'split_progress', 'Checkpoint']
 
-# %% ../nbs/04a_checkpoints.ipynb #2fb16051
-def save_tensors(
-    path: str | Path,                  # the file to be, `.safetensors`
-    header: dict,                      # what else to keep; JSON
-    tensors: dict[str, torch.Tensor],  # what to keep, by name
-) -> None:
-    "Write tensors and a header whole, or not at all."
-    packed = {name: value.contiguous() for name, value in tensors.items()}
-    with atomic_path(path) as beside:
-        save_file(packed, beside, {"bcq_nb": json.dumps(header)})
-
-
-def load_tensors(
-    path: str | Path,                         # a file that `save_tensors` wrote
-) -> tuple[dict, dict[str, torch.Tensor]]:    # the header; the tensors by name, in CPU memory
-    "Read tensors and their header. Never unpickles. Raises what safetensors and JSON raise; `FileNotFoundError`."
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: check the path, or save an agent there first")
-    with safe_open(path, "pt") as file:
-        header = json.loads((file.metadata() or {})["bcq_nb"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
-    return header, tensors
-
-# %% ../nbs/04a_checkpoints.ipynb #db07d427
-def training_state(
-    network: nn.Module,                # the one that learns
-    target: nn.Module,                 # its slow copy
-    optimizer: torch.optim.Optimizer,  # Adam over the network's parameters
-) -> dict[str, torch.Tensor]:          # the tensors themselves, as PyTorch's `state_dict` gives them, not copies
-    "All that learning has changed: `network.…`, `target.…`, and `optimizer.<parameter>.…` once there was an update."
-    state = {f"network.{name}": value for name, value in network.state_dict().items()}
-    state |= {f"target.{name}": value for name, value in target.state_dict().items()}
-    for name, weight in network.named_parameters():
-        for key, value in optimizer.state.get(weight, {}).items():
-            state[f"optimizer.{name}.{key}"] = value
-    return {name: value.detach() for name, value in state.items()}
-
-# %% ../nbs/04a_checkpoints.ipynb #478c1d37
-def expected_shapes(
-    network: nn.Module,  # the one that learns
-    target: nn.Module,   # its slow copy
-    updated: bool,       # there are moments
-) -> dict[str, tuple[int, ...]]:  # name -> shape
-    "The shape of each tensor that a state of these networks has."
-    shapes = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
-    shapes |= {f"target.{name}": tuple(value.shape) for name, value in target.state_dict().items()}
-    if updated:
-        for name, weight in network.named_parameters():
-            shapes[f"optimizer.{name}.step"] = ()
-            shapes[f"optimizer.{name}.exp_avg"] = tuple(weight.shape)
-            shapes[f"optimizer.{name}.exp_avg_sq"] = tuple(weight.shape)
-    return shapes
-
-
-def check_state(
-    state: dict[str, torch.Tensor],  # what `training_state` gave
-    network: nn.Module,              # the one that learns
-    target: nn.Module,               # its slow copy
-) -> None:
-    "Raises `ValueError` where the names or shapes of a state are another network's."
-    updated = any(name.startswith("optimizer.") for name in state)
-    expected = expected_shapes(network, target, updated)
-    given = {name: tuple(value.shape) for name, value in state.items()}
-    for name in sorted(expected.keys() | given.keys()):
-        there, here = given.get(name, "absent"), expected.get(name, "absent")
-        if there != here:
-            raise ValueError(f"these are another network's weights: {name} is {there}, here it is {here}")
-
-# %% ../nbs/04a_checkpoints.ipynb #38f124c8
-def section(
-    state: dict[str, torch.Tensor],  # what `training_state` gave
-    prefix: str,                     # "network." for example
-) -> dict[str, torch.Tensor]:
-    "The tensors whose names begin with a prefix, without it."
-    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-
-
-def restore_training(
-    network: nn.Module,                # the one that learns; changed in place, as are the next two
-    target: nn.Module,                 # its slow copy
-    optimizer: torch.optim.Optimizer,  # Adam over the network's parameters
-    state: dict[str, torch.Tensor],    # what `training_state` gave
-) -> None:
-    "Take over a state. Raises `ValueError`, and changes nothing, where it is another network's."
-    check_state(state, network, target)
-    network.load_state_dict(section(state, "network."))
-    target.load_state_dict(section(state, "target."))
-    optimizer.state.clear()
-    for name, weight in network.named_parameters():
-        for key, value in section(state, f"optimizer.{name}.").items():
-            like = value if key == "step" else weight   # a moment lies in memory as its weight does
-            moment = torch.empty_like(like, device=weight.device, requires_grad=False)
-            optimizer.state[weight][key] = moment.copy_(value)
-
-# %% ../nbs/04a_checkpoints.ipynb #ba8bbe26
+# %% ../nbs/04a_checkpoints.ipynb #0fc56b61
 KIND = "agent 3"   # what files say they hold; the 3 is the version of the format
 HEADER: dict[str, type | tuple[type, ...]] = {
     "class": str,

@@ -12,11 +12,11 @@ from gymnasium.spaces import Box, Discrete
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, allowed_actions, train_offline
 from bcq_nb.buffers import Batch, ReplayBuffer
-from bcq_nb.checkpoints import load_tensors, save_tensors
 from bcq_nb.dqn import DQN, DoubleDQN, DQNConfig, train_behavioral
 from bcq_nb.evaluation import evaluate
 from bcq_nb.tables import Table
 from bcq_nb.training import Exploration, mean_and_deviation, watch_bounds
+from bcq_nb.weights import load_tensors, save_tensors
 
 VECTOR = Box(-np.inf, np.inf, (4,), np.float32)
 FRAMES = Box(0, 255, (2, 36, 36), np.uint8)

@@ -10,10 +10,10 @@ from safetensors.torch import save_file
 
 from bcq_nb.agents import pick_device
 from bcq_nb.buffers import Batch, ReplayBuffer
-from bcq_nb.checkpoints import load_tensors, save_tensors
 from bcq_nb.dqn import DQN, DoubleDQN, DQNConfig, train_behavioral
 from bcq_nb.evaluation import evaluate
 from bcq_nb.training import Exploration, value_bounds, watch_bounds
+from bcq_nb.weights import load_tensors, save_tensors
 
 vector = Box(-np.inf, np.inf, (4,), np.float32)
 
