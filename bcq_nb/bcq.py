@@ -19,18 +19,20 @@ from typing_extensions import Self
 
 from .agents import existing
 from .atari import AtariConfig
-from .buffers import Batch, ReplayBuffer, check_buffer
-from .checks import check_count, check_probability, is_number
+from .buffers import Batch, ReplayBuffer
+from .checks import is_number
 from .dqn import DQN, DoubleDQN, DQNConfig, at_action
 from .environments import check_fits, make_envs, stream
 from .evaluation import evaluate
 from .extrapolation import Transitions, count_transitions
+from .guard import check_alive, check_finite, learn
 from .networks import BCQNetwork
-from .training import history_row, learn, set_bounds, set_scales, value_metrics, watch_bounds
+from .reports import Reports, history_row, value_metrics
+from .training import check_fits_batch, check_offline, set_bounds, set_scales, watch_bounds
 
 # %% auto #0
-__all__ = ['one_hot_buffer', 'allowed_actions', 'BCQConfig', 'DiscreteBCQ', 'check_fits_batch', 'check_offline',
-           'held_out_sample', 'held_out_metrics', 'train_offline']
+__all__ = ['one_hot_buffer', 'allowed_actions', 'BCQConfig', 'DiscreteBCQ', 'held_out_sample', 'held_out_metrics',
+           'train_offline']
 
 # %% ../nbs/07_bcq.ipynb #b5241f1b
 def one_hot_buffer(
@@ -60,7 +62,8 @@ def allowed_actions(
     mask: torch.Tensor | None = None,   # (B, n_actions) bool: actions that exist, None where all do
 ) -> torch.Tensor:                      # (B, n_actions) bool, in each row at least one
     "Actions with G(a|s) > τ max G(·|s) (arXiv 1910.01708), the likeliest always, at τ = 0 all; only those that exist."
-    logits = existing(logits, mask)
+    lowest = torch.finfo(logits.dtype).min
+    logits = existing(logits, mask).nan_to_num(nan=lowest)   # finite, so that the likeliest has a ratio of 1
     ratio = (logits - logits.amax(1, keepdim=True)).exp()   # 1 for the likeliest action
     likeliest = ratio == 1
     everything = threshold == 0
@@ -132,54 +135,21 @@ class DiscreteBCQ(DoubleDQN):
             _, logits = self.network.both(given)
             return allowed_actions(logits, self.config.threshold, exists)
 
-# %% ../nbs/07_bcq.ipynb #9bb04f75
-def check_fits_batch(
-    agent: DQN,            # what is to learn, or to be measured
-    buffer: ReplayBuffer,  # what on
-) -> None:
-    "Raises `ValueError` where a batch's observations, actions or table are not the agent's, `TypeError` for no buffer."
-    check_buffer(buffer)
-    takes = agent.obs_space.shape, agent.n_actions
-    holds = buffer.obs_space.shape, buffer.n_actions
-    if takes != holds:
-        raise ValueError(f"the batch has observations {holds[0]} and {holds[1]} actions, the agent takes {takes[0]} "
-                         f"and has {takes[1]}: make the agent with buffer.obs_space and buffer.n_actions")
-    if None not in (agent.table, buffer.table) and agent.table != buffer.table:
-        raise ValueError("the batch was made of another table than the one that the agent has learned from: "
-                         "its columns, or the order of its actions, differ; take a log of that one, or a new agent")
-
-
-def check_offline(
-    agent: DQN,            # what is to learn
-    buffer: ReplayBuffer,  # what from
-    steps: int,            # updates
-    eval_every: int,       # updates from one evaluation to the next
-    eval_episodes: int,    # episodes of each
-    eval_eps: float,       # probability of a random action in them
-) -> None:
-    "Raises `ValueError` where training could not begin."
-    check_count("steps", steps)
-    check_count("eval_every", eval_every)
-    check_count("eval_episodes", eval_episodes)
-    check_probability("eval_eps", eval_eps)
-    check_fits_batch(agent, buffer)
-    if len(buffer) < agent.config.batch_size:
-        raise ValueError(f"the batch holds {len(buffer)} transitions and an update draws {agent.config.batch_size}: "
-                         "give more, or lower batch_size")
-
-
+# %% ../nbs/07_bcq.ipynb #a3ae74a7
 def held_out_sample(
     buffer: ReplayBuffer,      # transitions that are not learned from
     rng: np.random.Generator,  # where the choice comes from
     most: int = 4096,          # transitions
 ) -> Batch:
-    "All transitions, or a random choice where they are too many to look at often. Raises `ValueError` for none."
+    "All transitions, or a random choice where they are too many to look at often. Raises `ValueError` for none or NaN."
     slots = buffer.slots()
     if len(slots) == 0:
         raise ValueError("held_out is empty: buffer.split gives two parts of a batch")
     if len(slots) > most:
         slots = rng.choice(slots, most, replace=False)
-    return buffer.transitions(slots)
+    batch = buffer.transitions(slots)
+    check_finite(batch)
+    return batch
 
 
 def held_out_metrics(
@@ -226,14 +196,15 @@ def train_offline(
     unseen = None if held_out is None else held_out_sample(held_out, stream(seed, "held out"))
     draws = "sampling" if agent.updates == 0 else f"sampling from {agent.updates}"   # an agent that goes on draws anew
     rng = stream(seed, draws)
-    reports: list[dict[str, torch.Tensor]] = []
+    reports = Reports()
     rows: list[dict] = []
     warned = False
     bar = trange(1, steps + 1, desc=type(agent).__name__, unit="update", disable=not progress)
     for step in bar:
-        reports += learn(agent, buffer, 1, rng)
+        learn(agent, buffer, 1, rng, reports)
         if step % eval_every != 0 and step != steps:
             continue
+        check_alive(agent, buffer, reports)
         evaluation = None
         if eval_env is not None:
             evaluation = evaluate(agent, eval_env, eval_episodes, seed, eval_eps, atari)
@@ -243,7 +214,7 @@ def train_offline(
             row |= held_out_metrics(agent, unseen)
         rows.append(row)
         agent.history.append(row)
-        newest = history_row(agent.updates, reports[-100:])   # early updates show the random initial weights
+        newest = reports.row(last=100)   # early updates show the random initial weights
         warned = warned or watch_bounds(agent, newest)
         reports.clear()
     return rows

@@ -25,19 +25,17 @@ from .environments import default_eps, make_envs, reset_envs, spaces_of, step_en
 from .evaluation import evaluate
 from .files import check_place
 from .frames import make_buffer
+from .guard import check_alive, learn
 from .masks import random_actions
 from .networks import QNetwork
+from .reports import Reports, count_due, history_row, value_metrics
 from bcq_nb.training import (
     Exploration,
     check_kind,
     check_plan,
     clip_to_bounds,
-    count_due,
-    history_row,
-    learn,
     set_bounds,
     set_scales,
-    value_metrics,
     watch_bounds,
 )
 
@@ -210,7 +208,7 @@ def train_behavioral(
         check_place(replay)
     n = plan.n_envs
     warmup_rng, sampling_rng = stream(seed, "warm-up"), stream(seed, "sampling")
-    reports: list[dict[str, torch.Tensor]] = []
+    reports = Reports()
     warned = False
     with closing(make_envs(env_id, n, seed, atari)) as envs:
         obs_space, actions = spaces_of(envs)
@@ -235,15 +233,15 @@ def train_behavioral(
                 if agent.updates == 0:
                     set_scales(agent, buffer)
                     set_bounds(agent, buffer)
-                reports += learn(agent, buffer, count_due(step, n, plan.train_every), sampling_rng)
+                learn(agent, buffer, count_due(step, n, plan.train_every), sampling_rng, reports)
             # Measure
             if count_due(step, n, eval_every) or step >= steps:
+                check_alive(agent, buffer, reports)
                 evaluation = evaluate(agent, env_id, eval_episodes, seed, default_eps(env_id), atari)
-                newest = history_row(step, reports[-100:])   # what it believes by now
                 agent.history.append(history_row(step, reports, evaluation))
-                reports.clear()
                 set_bounds(agent, buffer)
-                warned = warned or watch_bounds(agent, newest)
+                warned = warned or watch_bounds(agent, reports.row(last=100))   # what it believes by now
+                reports.clear()
                 bar.set_postfix_str(f"return {evaluation.mean:.1f}")
     if replay is not None:
         buffer.save(replay)

@@ -16,14 +16,15 @@ from gymnasium.spaces import Box
 from tqdm.auto import trange
 from typing_extensions import Self
 
-from .bcq import check_fits_batch
 from .buffers import Batch, ReplayBuffer, check_buffer
 from .checks import check_count, check_probability
 from .dqn import DQN, DQNConfig
 from .environments import stream
 from .evidence import Policy, action_probabilities
 from .extrapolation import discounted_sum
-from .training import check_kind, history_row, learn, set_bounds, set_scales
+from .guard import check_alive, learn
+from .reports import history_row
+from .training import check_fits_batch, check_kind, set_bounds, set_scales
 
 # %% auto #0
 __all__ = ['LOOKS', 'STARTS', 'LEAST_RENEWALS', 'SETTLED', 'FQEConfig', 'default_config', 'FQE', 'start_slots', 'some_starts',
@@ -178,6 +179,7 @@ def fit_q(
         is_late = done >= 0.75 * updates
         model.optimizer.param_groups[0]["lr"] = config.lr / 10 if is_late else config.lr
         reports = learn(model, buffer, min(every, updates - done), rng)
+        check_alive(model, buffer)
         value = model.state_values(starts.obs, starts.mask).mean().item()
         model.history.append({**history_row(model.updates, reports), "value": value})
     return model

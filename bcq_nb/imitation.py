@@ -21,8 +21,9 @@ from .buffers import Batch, ReplayBuffer
 from .checks import check_count
 from .environments import stream
 from .evaluation import MARKERS, color_of
+from .guard import check_alive, learn
 from .networks import BCQNetwork
-from .training import learn, set_scales
+from .training import set_scales
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,6 +100,7 @@ def imitate(
         if agent.updates - at >= PATIENCE:
             break
     agent.network.load_state_dict(best)
+    check_alive(agent, learned)
     return agent
 
 # %% ../nbs/07b_imitation.ipynb #115d181f

@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from .buffers import ReplayBuffer
+from .buffers import ReplayBuffer, check_buffer
 from .checkpoints import Checkpoint
 from .checks import check_count, check_probability
-from .evaluation import Evaluation
 
 # %% auto #0
-__all__ = ['check_kind', 'Exploration', 'check_plan', 'learn', 'count_due', 'value_metrics', 'history_row', 'seen_rewards',
+__all__ = ['LARGEST_VALUE', 'check_kind', 'Exploration', 'check_plan', 'check_fits_batch', 'check_offline', 'seen_rewards',
            'value_bounds', 'for_ever', 'set_bounds', 'watch_bounds', 'clip_to_bounds', 'mean_and_deviation',
            'set_scales']
 
@@ -87,71 +86,58 @@ def check_plan(
         raise ValueError(f"steps is {steps} and the warm-up takes {plan.warmup}: nothing would be learned; "
                          "raise steps, or lower warmup")
 
-# %% ../nbs/04b_training.ipynb #6bd68b8e
-def learn(
-    agent: Any,                        # a DQN, or what has its `config`, `device` and `update`; changed
-    buffer: ReplayBuffer,              # what to learn from
-    updates: int,                      # how many
-    rng: np.random.Generator,          # where the choice of transitions comes from
-) -> list[dict[str, torch.Tensor]]:    # what each update reported
-    "Updates, each on transitions drawn anew."
-    reports = []
-    if buffer.masks is not None:
-        agent.masked = True   # from now on it is to be asked with masks (04c)
-    for _ in range(updates):
-        batch = buffer.sample(agent.config.batch_size, rng).to(agent.device)
-        reports.append(agent.update(batch))
-    return reports
+# %% ../nbs/04b_training.ipynb #9e547d80
+def check_fits_batch(
+    agent: Any,            # what is to learn, or to be measured
+    buffer: ReplayBuffer,  # what on
+) -> None:
+    "Raises `ValueError` where a batch's observations, actions or table are not the agent's, `TypeError` for no buffer."
+    check_buffer(buffer)
+    takes = agent.obs_space.shape, agent.n_actions
+    holds = buffer.obs_space.shape, buffer.n_actions
+    if takes != holds:
+        raise ValueError(f"the batch has observations {holds[0]} and {holds[1]} actions, the agent takes {takes[0]} "
+                         f"and has {takes[1]}: make the agent with buffer.obs_space and buffer.n_actions")
+    actions = buffer.action[buffer.slots()]
+    if len(actions) > 0 and (actions.min() < 0 or actions.max() >= buffer.n_actions):
+        wrong = actions[(actions < 0) | (actions >= buffer.n_actions)][0].item()
+        raise ValueError(f"an action is {wrong} in the batch: actions are integers from 0 to {buffer.n_actions - 1}")
+    if None not in (agent.table, buffer.table) and agent.table != buffer.table:
+        raise ValueError("the batch was made of another table than the one that the agent has learned from: "
+                         "its columns, or the order of its actions, differ; take a log of that one, or a new agent")
 
-# %% ../nbs/04b_training.ipynb #aaa20982
-def count_due(
-    step: int,   # steps so far
-    new: int,    # of which this many are new
-    every: int,  # the period
-) -> int:
-    "How many multiples of a period the new steps passed."
-    return step // every - (step - new) // every
 
-# %% ../nbs/04b_training.ipynb #a374e16c
-def value_metrics(
-    q: torch.Tensor,            # (B,) values of a sampled batch's actions
-) -> dict[str, torch.Tensor]:   # scalars: mean, smallest and largest
-    "What to record of the values in an update."
-    q = q.detach()
-    smallest, largest = q.aminmax()
-    return {"q": q.mean(), "q_min": smallest, "q_max": largest}
-
-# %% ../nbs/04b_training.ipynb #703a5b11
-def history_row(
-    step: int,                               # steps or updates so far
-    reports: list[dict[str, torch.Tensor]],  # what each `update` since the last row returned
-    evaluation: Evaluation | None = None,    # how the policy does now, where that was measured
-) -> dict[str, float]:                       # step; means, but the extremes of `…_min` and `…_max`; return, low, high
-    "One row of an agent's `history`."
-    row: dict[str, float] = {"step": step}
-    names = reports[0].keys() if reports else ()
-    for name in names:
-        values = torch.stack([report[name] for report in reports])
-        if name.endswith("_min"):
-            row[name] = values.min().item()
-        elif name.endswith("_max"):
-            row[name] = values.max().item()
-        else:
-            row[name] = values.mean().item()
-    if evaluation is not None:
-        low, high = evaluation.interval
-        row |= {"return": evaluation.mean, "low": low, "high": high}
-    return row
+def check_offline(
+    agent: Any,            # what is to learn
+    buffer: ReplayBuffer,  # what from
+    steps: int,            # updates
+    eval_every: int,       # updates from one evaluation to the next
+    eval_episodes: int,    # episodes of each
+    eval_eps: float,       # probability of a random action in them
+) -> None:
+    "Raises `ValueError` where training could not begin."
+    check_count("steps", steps)
+    check_count("eval_every", eval_every)
+    check_count("eval_episodes", eval_episodes)
+    check_probability("eval_eps", eval_eps)
+    check_fits_batch(agent, buffer)
+    if len(buffer) < agent.config.batch_size:
+        raise ValueError(f"the batch holds {len(buffer)} transitions and an update draws {agent.config.batch_size}: "
+                         "give more, or lower batch_size")
 
 # %% ../nbs/04b_training.ipynb #cdcee38d
 def seen_rewards(
     buffer: ReplayBuffer,       # the batch, or what has been collected so far
     clip_reward: bool = False,  # rewards are learned from clipped to [-1, 1]
 ) -> torch.Tensor:              # (n,) the rewards that are learned from
-    "All rewards of a buffer. Raises `ValueError` if it is empty."
+    "All rewards of a buffer. Raises `ValueError` if it is empty, or one is NaN or infinite."
     rewards = buffer.reward[buffer.slots()]
     if len(rewards) == 0:
         raise ValueError("the buffer is empty: without rewards nothing is known of the values")
+    n_spoiled = int((~rewards.isfinite()).sum())
+    if n_spoiled > 0:
+        raise ValueError(f"reward is NaN or infinite in {n_spoiled:,} of {len(rewards):,} transitions: mend the batch, "
+                         "or leave these out")
     return rewards.clamp(-1, 1) if clip_reward else rewards
 
 
@@ -179,12 +165,20 @@ def for_ever(
     return reward / (1 - discount)
 
 # %% ../nbs/04b_training.ipynb #79866616
+LARGEST_VALUE = torch.finfo(torch.float32).max   # a network's numbers
+
+
 def set_bounds(
     agent: Checkpoint,     # its `bounds` are set
     buffer: ReplayBuffer,  # with the rewards so far
 ) -> None:
-    "Let an agent know what its values can be."
-    agent.bounds = value_bounds(buffer, agent.config.discount, agent.config.clip_reward)
+    "Let an agent know what its values can be. Raises `ValueError` as `value_bounds`, and for more than 32 bits hold."
+    bounds = value_bounds(buffer, agent.config.discount, agent.config.clip_reward)
+    for bound in bounds:
+        if LARGEST_VALUE < abs(bound) < math.inf:
+            raise ValueError(f"with these rewards a value can be {bound:.3g}, and 32 bits hold {LARGEST_VALUE:.3g} at "
+                             "most: divide the rewards")
+    agent.bounds = bounds
 
 # %% ../nbs/04b_training.ipynb #dda33271
 def watch_bounds(
