@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import difflib
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +19,7 @@ from gymnasium.vector import AutoresetMode
 from .checks import check_actions, check_count, check_probability
 
 # %% auto #0
-__all__ = ['AtariConfig', 'is_atari', 'known_games', 'error_for_unknown_game', 'atari_game', 'ale_seeds', 'SeedALE',
+__all__ = ['AtariConfig', 'plain_id', 'is_atari', 'known_games', 'error_for_unknown_game', 'atari_game', 'ale_seeds', 'SeedALE',
            'make_atari_env', 'ale_settings', 'AtariEnvs', 'make_atari_envs']
 
 # %% ../nbs/02_atari.ipynb #ee4c46b8
@@ -43,20 +44,26 @@ class AtariConfig:
         if check_probability("repeat_action_probability", self.repeat_action_probability) == 1:
             raise ValueError("repeat_action_probability is 1: it must be below 1, or the joystick never obeys")
 
-# %% ../nbs/02_atari.ipynb #caa4db0d
+# %% ../nbs/02_atari.ipynb #8c7e0cb5
 gym.register_envs(ale_py)  # importing ale_py has registered the games; this line says so
+
+
+def plain_id(
+    env_id: str,  # a Gymnasium environment id, with or without a module in front: `ale_py:ALE/Pong-v5`
+) -> str:         # without the module: `ALE/Pong-v5`
+    "What an environment is called. Raises `TypeError` where it is no text."
+    if not isinstance(env_id, str):
+        raise TypeError(f"env_id is {env_id!r}: it must be the id of an environment, such as 'CartPole-v1'. "
+                        "gymnasium.register gives an id to an environment of your own")
+    return env_id.rpartition(":")[2]
 
 
 def is_atari(
     env_id: str,  # a Gymnasium environment id
 ) -> bool:        # also for games that do not exist (`ALE/…`) and for old names such as `PongNoFrameskip-v4`
-    "Does `env_id` belong to this module? Raises `TypeError` where it is no text."
-    if not isinstance(env_id, str):
-        raise TypeError(f"env_id is {env_id!r}: it must be the id of an environment, such as 'CartPole-v1'. "
-                        "gymnasium.register gives an id to an environment of your own")
-    if env_id.startswith("ALE/"):
-        return True
-    return env_id in gym.registry and str(gym.spec(env_id).entry_point).startswith("ale_py")
+    "Does `env_id` belong to this module? Raises what `plain_id` raises."
+    name = plain_id(env_id)
+    return name.startswith("ALE/") or name in gym.registry and str(gym.spec(name).entry_point).startswith("ale_py")
 
 
 def known_games() -> dict[str, str]:  # id `ALE/<Game>-v5` -> name of the game's file (ROM), such as `space_invaders`
@@ -70,6 +77,7 @@ def error_for_unknown_game(
 ) -> ValueError:  # says what is wrong with it and what was probably meant
     "The error for a game that cannot be played."
     games = known_games()
+    env_id = plain_id(env_id)
     if is_atari(env_id) and env_id in gym.registry:
         rom = gym.spec(env_id).kwargs["game"]
         new_id = next(known for known, game in games.items() if game == rom)
@@ -89,14 +97,15 @@ def atari_game(
 ) -> str:         # name of the game's ROM
     "Which game is meant. Raises `ValueError` for an unknown id and `FileNotFoundError` for a ROM that is not there."
     games = known_games()
-    if env_id not in games:
+    game = games.get(plain_id(env_id))
+    if game is None:
         raise error_for_unknown_game(env_id)
     try:
-        roms.get_rom_path(games[env_id])
+        roms.get_rom_path(game)
     except OSError as error:
         raise FileNotFoundError(f"no usable ROM of {env_id!r}: {error}. The ale-py package brings all ROMs: unset "
                                 "ALE_ROMS_DIR, or reinstall it (pip install --force-reinstall ale-py)") from error
-    return games[env_id]
+    return game
 
 # %% ../nbs/02_atari.ipynb #f030b635
 def ale_seeds(
@@ -145,7 +154,7 @@ def make_atari_env(
     config = config or AtariConfig()
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)         # no banner at each start
     env = gym.make(
-        env_id,
+        plain_id(env_id),
         frameskip=1,                                                   # every frame: the wrapper skips
         repeat_action_probability=config.repeat_action_probability,
         full_action_space=config.full_action_space,
@@ -190,7 +199,8 @@ class AtariEnvs(AtariVectorEnv):
     def __init__(self, env_id: str, n_envs: int, seed: int, config: AtariConfig):
         self.metadata = dict(self.metadata)                    # the parent writes into it
         super().__init__(atari_game(env_id), n_envs, **ale_settings(config))
-        self.spec = gym.spec(env_id)
+        self.spec = deepcopy(gym.spec(plain_id(env_id)))       # the register keeps its own
+        self.spec.max_episode_steps = config.max_episode_steps
         self.config = config
         self.n_actions = len(self.ale.get_action_set())
         self.first_seed: int | None = check_count("seed", seed, low=0)

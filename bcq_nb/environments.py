@@ -5,9 +5,8 @@
 # %% ../nbs/03_environments.ipynb #832a334c
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import gymnasium as gym
@@ -18,10 +17,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from .atari import AtariConfig, is_atari, make_atari_env, make_atari_envs
 from .checks import check_actions, check_count
 from .masks import mask_after, mask_of, random_actions, read_masks, takes_mask
+from .names import plain_errors
+from .plain import Plain, check_stacks_of
+from .slots import stored_dtype
 
 # %% auto #0
-__all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'plain_errors', 'make_envs', 'make_env', 'reset_envs',
-           'Step', 'step_envs', 'explore', 'default_eps', 'policy_of', 'check_fits']
+__all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'make_envs', 'make_env', 'reset_envs', 'Step',
+           'step_envs', 'explore', 'default_eps', 'policy_of', 'check_fits']
 
 # %% ../nbs/03_environments.ipynb #06ecfc0e
 def stream(
@@ -72,27 +74,6 @@ def check_spaces(
                          "vectors (n,) and stacked frames (stack, height, width) are taken; "
                          "gymnasium.wrappers has ResizeObservation, GrayscaleObservation and FrameStackObservation")
 
-# %% ../nbs/03_environments.ipynb #7bb22577
-@contextmanager
-def plain_errors(
-    env_id: str,      # the environment that is made or drawn inside
-) -> Iterator[None]:
-    "A `ValueError` for an unknown environment or one that lacks an argument, an `ImportError` for a missing package."
-    try:
-        yield
-    except gym.error.DependencyNotInstalled as error:
-        raise ImportError(f"{env_id} needs a package that is not installed: {error}") from error
-    except gym.error.Error as error:
-        if env_id in gym.registry:      # it exists: the error is about something else
-            raise
-        close = difflib.get_close_matches(env_id, gym.registry, n=3) or ["CartPole-v1", "ALE/Pong-v5"]
-        raise ValueError(f"there is no environment {env_id!r}: did you mean {' or '.join(close)}?") from error
-    except TypeError as error:
-        if "environment creator" not in str(error):     # Gymnasium's words: the constructor refused its arguments
-            raise
-        raise ValueError(f"{env_id} cannot be made: {error}. Arguments of your own are given with its name: "
-                         "gymnasium.register(..., kwargs={...})") from error
-
 # %% ../nbs/03_environments.ipynb #c27ec893
 def make_envs(
     env_id: str,                        # a Gymnasium id: `CartPole-v1`, `ALE/Pong-v5`
@@ -111,8 +92,11 @@ def make_envs(
         return make_atari_envs(env_id, n_envs, seed, atari)
     same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
     with plain_errors(env_id):
-        envs = gym.make_vec(env_id, n_envs, vectorization_mode="sync", vector_kwargs=same_step)
-    check_spaces(env_id, envs)
+        envs = gym.make_vec(env_id, n_envs, vectorization_mode="sync", vector_kwargs=same_step, wrappers=[Plain],
+                            disable_env_checker=True)     # `Plain` looks at every step, and says more
+        check_spaces(env_id, envs)
+        if len(spaces_of(envs)[0].shape) == 3:
+            check_stacks_of(env_id, Plain(gym.make(env_id, disable_env_checker=True)))
     envs.reset(seed=seeds)    # type: ignore[arg-type]   # Gymnasium takes a list, and says an int
     return envs
 
@@ -129,11 +113,13 @@ def make_env(
     no_picture = ValueError(f"{env_id} cannot be filmed: it has no render_mode='rgb_array'")
     with plain_errors(env_id):
         try:
-            env = gym.make(env_id, render_mode="rgb_array")
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*render_mode.*")     # an error says it, below
+                env = Plain(gym.make(env_id, render_mode="rgb_array", disable_env_checker=True))
         except TypeError as error:       # its constructor takes no `render_mode`, …
             gym.make(env_id).close()     # … unless it cannot be made without one either: then that is the error
             raise no_picture from error
-    if "rgb_array" not in env.metadata.get("render_modes", ()):
+    if "rgb_array" not in ((env.metadata or {}).get("render_modes") or ()):
         raise no_picture
     check_spaces(env_id, env)
     env.reset(seed=seeds[0])
@@ -212,14 +198,15 @@ def policy_of(
     "The function that acts: the method `act`, or the function itself. Raises `TypeError` for what is neither."
     act = getattr(policy, "act", policy)
     if not callable(act):
+        wrap = "; of its `predict`, lambda obs: model.predict(obs)[0] makes one" if hasattr(policy, "predict") else ""
         raise TypeError(f"{policy!r} is no policy: "
-                        "a function of a stack of observations, or an object with a method `act`, is one")
+                        f"a function of a stack of observations, or an object with a method `act`, is one{wrap}")
     with_mask = takes_mask(act)
 
     def answer(obs: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         given = act(obs, mask=mask) if with_mask else act(obs)
         try:
-            actions = np.asarray(given)
+            actions = np.asarray(given.numpy(force=True) if hasattr(given, "numpy") else given)   # or a tensor
         except ValueError:                 # parts that do not fit together, such as a pair of actions and a state
             actions = np.empty(0)
         if actions.shape != (len(obs),) or actions.dtype.kind not in "iu":
@@ -242,3 +229,8 @@ def check_fits(
         raise ValueError(f"the agent takes observations {policy.obs_space.shape} and has {policy.n_actions} actions, "
                          f"the environment gives {obs_space.shape} and takes {actions.n}: "
                          "load the agent that was trained on it")
+    is_picture = len(obs_space.shape) == 3
+    takes, gives = stored_dtype(policy.obs_space), stored_dtype(obs_space)
+    if takes != gives and (is_picture or takes == np.uint8):    # bytes are divided by 255, other numbers are not
+        raise ValueError(f"the agent takes observations of type {policy.obs_space.dtype}, and the environment gives "
+                         f"{obs_space.dtype}: load the agent that was trained on it")

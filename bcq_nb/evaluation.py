@@ -5,8 +5,10 @@
 # %% ../nbs/03a_evaluation.ipynb #1efd57d8
 from __future__ import annotations
 
+import warnings
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from .atari import AtariConfig
 from .checks import check_count, check_probability
 from .environments import check_fits, explore, make_envs, policy_of, reset_envs, spaces_of, step_envs, stream
+from .plain import begin_anew, limit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +28,10 @@ __all__ = ['COLORS', 'OTHER', 'MARKERS', 'STYLES', 'Evaluation', 'shares', 'eval
 # %% ../nbs/03a_evaluation.ipynb #ee7715cd
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    "Returns and lengths of whole episodes."
+    "Returns and lengths of episodes."
     returns: np.ndarray  # (episodes,) float: undiscounted sums of real rewards
     lengths: np.ndarray  # (episodes,) int: steps
+    cut: int = 0         # how many of them did not end within `max_steps`: their returns are those of the steps played
 
     @property
     def mean(self) -> float:
@@ -45,7 +49,8 @@ class Evaluation:
 
     def __str__(self) -> str:
         low, high = self.interval
-        return f"{self.mean:.1f} [{low:.1f}, {high:.1f}] over {len(self.returns)} episodes"
+        cut = f", {self.cut} of them cut" if self.cut else ""
+        return f"{self.mean:.1f} [{low:.1f}, {high:.1f}] over {len(self.returns)} episodes{cut}"
 
 # %% ../nbs/03a_evaluation.ipynb #849e02b3
 def shares(
@@ -64,43 +69,61 @@ def evaluate(
     eps: float = 0.0,                  # probability of a random action; 1 is the random policy
     atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
     n_envs: int = 16,                  # environments that play side by side, at most; no more than there are episodes
+    max_steps: int | None = None,      # of an episode, which is cut there; by default `limit_of` the environment
 ) -> Evaluation:                       # the first episode of every environment, then the second of every one, …
-    "Play whole episodes, the share of each environment fixed beforehand. Raises `ValueError` for what does not fit."
+    """Play whole episodes, the share of each environment fixed beforehand. Warns where one had to be cut.
+
+    Raises `ValueError` for what does not fit.
+    """
     episodes = check_count("episodes", episodes)
     eps = check_probability("eps", eps)
     n_envs = min(episodes, check_count("n_envs", n_envs))
-    share = shares(episodes, n_envs)
+    max_steps = None if max_steps is None else check_count("max_steps", max_steps)
+    share = shares(episodes, n_envs).tolist()
     act = policy_of(policy)
     rng = stream(seed, "evaluation")
-    finished: list[list[tuple[float, int]]] = [[] for _ in range(n_envs)]   # of each environment: (return, length)
+    finished: list[list[tuple[float, int, bool]]] = [[] for _ in range(n_envs)]    # of each: return, length, was it cut
 
     with closing(make_envs(env_id, n_envs, seed, atari)) as envs:
         check_fits(policy, envs)
+        limit = max_steps or limit_of(envs)
         n_actions = int(spaces_of(envs)[1].n)
         total = np.zeros(n_envs)              # of the episodes that are being played
         length = np.zeros(n_envs, int)
+        still_to_come, steps = episodes, 0
         obs, mask = reset_envs(envs)
-        while any(len(finished[i]) < share[i] for i in range(n_envs)):
+        while still_to_come > 0:
             action = act(obs, mask)
             if eps > 0:
                 action = explore(action, eps, n_actions, rng, mask)
             step = step_envs(envs, action, mask)
             total += step.reward
             length += 1
+            steps += 1
+            obs, mask = step.obs, step.mask
             ended = step.terminated | step.truncated
+            if steps >= limit:                # before that nothing can be cut
+                cut = ~ended & (length >= limit)
+                if cut.any():
+                    obs, mask = begin_anew(envs, cut, mask)
+                    ended = ended | cut
             for i in np.flatnonzero(ended).tolist():
-                finished[i].append((float(total[i]), int(length[i])))
+                if len(finished[i]) < share[i]:
+                    was_cut = not (step.terminated[i] or step.truncated[i])
+                    finished[i].append((float(total[i]), int(length[i]), was_cut))
+                    still_to_come -= 1
                 total[i] = 0
                 length[i] = 0
-            obs, mask = step.obs, step.mask
 
-    counted = []
-    for k in range(share.max()):        # round by round
-        for i in range(n_envs):         # and environment by environment
-            if k < share[i]:
-                counted.append(finished[i][k])
-    returns, lengths = zip(*counted, strict=True)
-    return Evaluation(np.array(returns), np.array(lengths))
+    rounds = zip_longest(*finished)           # of each environment the first episode, then the second, …
+    counted = [episode for one in rounds for episode in one if episode is not None]
+    returns, lengths, were_cut = (np.array(column) for column in zip(*counted, strict=True))
+    n_cut = int(were_cut.sum())
+    if n_cut > 0:
+        warnings.warn(f"{env_id}: {n_cut} of {episodes} episodes did not end and were cut after {limit:,} steps, so "
+                      "these returns say less than they seem to: give the environment a limit with "
+                      "gymnasium.register(..., max_episode_steps=...), or another max_steps", stacklevel=2)
+    return Evaluation(returns, lengths, n_cut)
 
 # %% ../nbs/03a_evaluation.ipynb #47a1f070
 COLORS = {

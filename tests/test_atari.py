@@ -4,10 +4,20 @@ import cv2
 import gymnasium as gym
 import numpy as np
 import pytest
-from ale_py import roms
+from ale_py import AtariVectorEnv, roms
 from gymnasium.vector import AutoresetMode
 
-from bcq_nb.atari import AtariConfig, SeedALE, known_games, make_atari_env, make_atari_envs
+from bcq_nb.atari import (
+    AtariConfig,
+    SeedALE,
+    ale_seeds,
+    ale_settings,
+    is_atari,
+    known_games,
+    make_atari_env,
+    make_atari_envs,
+    plain_id,
+)
 
 
 def test_the_gray_formula_on_all_games():
@@ -119,3 +129,32 @@ def test_after_a_seeded_reset_the_stream_goes_on(make):
     later = frames(env)
     np.testing.assert_array_equal(of_five, frames(make("ALE/Seaquest-v5", seed=5)))
     assert not np.array_equal(later, frames(make("ALE/Seaquest-v5", seed=0)))
+
+
+def test_the_number_of_threads_changes_nothing():
+    "By default ALE takes as many as the machine has; the games of a seed must not depend on the machine"
+    def games(num_threads):
+        settings = ale_settings(AtariConfig(noop_max=5))
+        envs = AtariVectorEnv("breakout", 6, num_threads=num_threads, **settings)
+        envs.reset(seed=ale_seeds(3, 6))
+        rng = np.random.default_rng(0)
+        seen = []
+        for _ in range(60):
+            obs, reward, terminated, _, _ = envs.step(rng.integers(4, size=6))
+            seen += [obs.copy(), reward.copy(), terminated.copy()]
+        return b"".join(array.tobytes() for array in seen)
+
+    one = games(1)
+    assert games(0) == games(5) == one
+
+
+def test_an_id_with_its_module():
+    "`ale_py:ALE/Pong-v5`, as Gymnasium takes it, is the same game"
+    long = "ale_py:ALE/Pong-v5"
+    assert plain_id(long) == plain_id("ALE/Pong-v5") == "ALE/Pong-v5"
+    assert plain_id("my.module:Mine-v0") == "Mine-v0" and plain_id("CartPole-v1") == "CartPole-v1"
+    assert is_atari(long) and is_atari("ale_py:PongNoFrameskip-v4") and not is_atari("ale_py:CartPole-v1")
+    for make in (make_atari_env, make_atari_envs):
+        first, second = make(long, seed=1), make("ALE/Pong-v5", seed=1)
+        np.testing.assert_array_equal(first.reset()[0], second.reset()[0])
+        assert first.spec.id == "ALE/Pong-v5"

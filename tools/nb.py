@@ -22,7 +22,7 @@ root = Path(__file__).resolve().parents[1]
 # The pipeline from top to bottom. The path is numbered; side notebooks have a letter behind the number
 MAP = {
     "the problem": ["00_extrapolation", "00a_guarantees"],
-    "environment ↓": ["02_atari", "02b_masks", "03_environments"],
+    "environment ↓": ["02_atari", "02b_masks", "02d_names", "02e_plain", "03_environments"],
     "behavior policy ↓": ["04_networks", "04a_checkpoints", "04b_training", "04c_agents", "04d_reports", "04e_guard",
                           "05_dqn"],
     "batch ↓": ["01_buffers", "02a_frames", "02c_stacks", "06_generation"],
