@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -18,16 +19,17 @@ import gymnasium as gym
 import numpy as np
 
 from .atari import AtariConfig
-from .checks import check_above_zero, check_actions, check_count, check_probability
-from .environments import check_fits, explore, make_env, plain_errors, policy_of, spaces_of, stream
+from .checks import check_above_zero, check_actions, check_count, check_probability, is_number
+from .environments import check_fits, explore, make_env, policy_of, spaces_of, stream
 from .files import atomic_path
 from .masks import mask_after, mask_of
+from .names import plain_errors
 from .panel import Panel, action_names, ask
-from .video import as_picture, read_frames, video_writer
+from .video import as_picture, check_ffmpeg, read_frames, video_writer
 
 # %% auto #0
-__all__ = ['Shot', 'as_row', 'reason', 'film_episode', 'Recording', 'record_video', 'Html', 'data_uri', 'show_video',
-           'side_by_side', 'save_gif']
+__all__ = ['Shot', 'as_row', 'reason', 'picture_of', 'speed_of', 'check_film', 'film_episode', 'Recording', 'record_video',
+           'Html', 'data_uri', 'show_video', 'side_by_side', 'save_gif']
 
 # %% ../nbs/03c_film.ipynb #44c7fe19
 class Shot(NamedTuple):
@@ -51,11 +53,48 @@ def reason(terminated: bool, truncated: bool, cut: bool) -> str:
         return "time limit"
     return "film cut" if cut else ""
 
+# %% ../nbs/03c_film.ipynb #849a5e94
+def picture_of(
+    env: gym.Env,     # from `make_env`, reset
+) -> np.ndarray:      # (height, width, 3) uint8
+    "What an environment draws. Raises `ValueError` where that is no picture, or fails."
+    try:
+        drawn = env.render()
+    except gym.error.DependencyNotInstalled:       # `plain_errors` says which package
+        raise
+    except Exception as error:                     # whatever it draws with
+        raise ValueError(f"render() of the environment fails ({type(error).__name__}: {error}), so it cannot be "
+                         "filmed") from error
+    return as_picture(drawn)
+
+
+def speed_of(
+    env: gym.Env,     # from `make_env`
+) -> float:           # frames a second
+    "What an environment says of its speed, or 30 where it says nothing that is one."
+    speed: Any = (env.metadata or {}).get("render_fps")
+    return float(speed) if is_number(speed) and 0 < speed < math.inf else 30.0
+
+
+def check_film(
+    env_id: str,                       # a Gymnasium id
+    atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
+) -> str | None:                       # the reason, in one line; None where nothing is in the way
+    "Why an environment cannot be filmed here: it does not draw, or there is no ffmpeg. Asked before long work."
+    try:
+        check_ffmpeg()
+        with closing(make_env(env_id, 0, atari)) as env, plain_errors(env_id):
+            env.reset()
+            picture_of(env)
+    except (ValueError, ImportError, FileNotFoundError) as error:
+        return str(error)
+    return None
+
 # %% ../nbs/03c_film.ipynb #2f36de10
 def film_episode(
     policy: Any,               # as in `evaluate`
     env: gym.Env,              # from `make_env`, just reset
-    obs: Any,                  # (*obs_shape): what the reset gave
+    obs: np.ndarray,           # (*obs_shape): what the reset gave
     info: dict[str, Any],      # what it gave besides
     panel: Panel,              # what draws the frames
     max_steps: int,            # after which the film is cut
@@ -63,13 +102,11 @@ def film_episode(
     rng: np.random.Generator,  # where chance comes from
 ) -> Iterator[Shot]:           # one before each step, and one of the last observation
     "Play an episode and draw it. Raises what `evaluate` raises, and `ValueError` where `render()` gives no picture."
-    obs_space, actions = spaces_of(env)
-    n_actions = int(actions.n)
+    n_actions = int(spaces_of(env)[1].n)
     act = policy_of(policy)
     mask = mask_of(as_row(info), 1, n_actions)
     total, length, over = 0.0, 0, ""
     while True:
-        obs = np.asarray(obs, obs_space.dtype)                      # some environments give lists
         action = None
         if not over:
             answer = act(obs[None], mask)                           # a stack of one
@@ -78,7 +115,7 @@ def film_episode(
             action = int(check_actions(answer, 1, n_actions, mask)[0])
         status = f"step {length}   return {total:g}   {over}".rstrip()
         view = ask(policy, obs, n_actions, mask)
-        yield Shot(panel.draw(as_picture(env.render()), view, action, status), total, length, over)
+        yield Shot(panel.draw(picture_of(env), view, action, status), total, length, over)
         if action is None:
             break
         obs, reward, terminated, truncated, info = env.step(action)
@@ -121,9 +158,9 @@ def record_video(
     ends: list[Shot] = []                                        # the last shot of each episode
     with closing(make_env(env_id, seed, atari)) as env, plain_errors(env_id):
         check_fits(policy, env)
-        fps = check_above_zero("fps", fps or env.metadata.get("render_fps") or 30)
+        fps = fps or speed_of(env)
         obs, info = env.reset()
-        panel = Panel(as_picture(env.render()).shape, action_names(env), f"{name}, {env_id}, seed {seed}")
+        panel = Panel(picture_of(env).shape, action_names(env), f"{name}, {env_id}, seed {seed}")
         with video_writer(path, fps) as video:
             while True:
                 for shot in film_episode(policy, env, obs, info, panel, steps_left, eps, rng):

@@ -213,6 +213,7 @@ class Panel:
     ):
         from PIL import ImageFont  # here and not above: importing the package stays light
 
+        self.shape = shape
         self.layout = plan(shape, len(names))
         self.names = names[:MOST_ROWS]
         self.title = title
@@ -226,9 +227,11 @@ class Panel:
         action: int | None,   # what is done now; None when the episode is over
         status: str,          # second line
     ) -> np.ndarray:          # (height, width, 3) uint8, both even
-        "One frame of the video."
+        "One frame of the video. Raises `ValueError` for a picture of another size."
         from PIL import Image, ImageDraw
 
+        if picture.shape != self.shape:
+            raise ValueError(f"a picture of shape {picture.shape} came after one of {self.shape}: all have one size")
         is_enlarged = self.layout.picture[0] >= picture.shape[1]
         method = Image.Resampling.NEAREST if is_enlarged else Image.Resampling.BILINEAR
         frame = Image.new("RGB", self.layout.size, "white")
