@@ -14,11 +14,13 @@ import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
 
+from .archives import load_arrays, per_block, save_arrays, to_blocks
 from .checks import check_probability
-from .files import load_arrays, name_damage, per_block, save_arrays, space_from_json, subclass_named, to_blocks
+from .files import name_damage
+from .kept import header_of, put_back, settings_of
 from .recorder import Recorder
 from .slots import n_actions_in, space_of
-from .transfer import add_rows, check_saved, copy_rows, frame_columns, header_of, leans, put_back, rows_to_copy
+from .transfer import add_rows, copy_rows, frame_columns, leans, rows_to_copy
 
 if TYPE_CHECKING:
     import pandas
@@ -104,7 +106,7 @@ class Reader(Recorder):
         return np.array([reward[slots].sum(dtype=float) for slots in whole])
 
 # %% ../nbs/01_buffers.ipynb #99d6cc4f
-KIND = "buffer 3"   # what files say they hold; the 3 is the version of the format
+KIND = "buffer 4"   # what files say they hold; the 4 is the version of the format
 
 
 def check_buffer(
@@ -234,13 +236,13 @@ class ReplayBuffer(Reader):
 
         Raises `FileNotFoundError`, and `ValueError` for a damaged or foreign file or a size that does not do.
         """
-        header, arrays = load_arrays(path, KIND)
         with name_damage(path, f"a {KIND}"):
-            check_saved(header)
-            space = space_from_json(header["obs_space"])
-        kind = subclass_named(cls, header["class"])
-        capacity = header["capacity"] if size is None else size
-        buffer = kind(capacity, space, header["n_actions"], header["n_envs"], header["masks"], header["probs"])
+            header, arrays = load_arrays(path, KIND)
+            kind, settings = settings_of(cls, header)
+        try:
+            buffer = kind(header["capacity"] if size is None else size, n_envs=header["n_envs"], **settings)
+        except ValueError as error:
+            raise ValueError(f"{str(path)!r}: {error}; size=… makes room for the newest transitions only") from error
         with name_damage(path, f"a {KIND}"):
             put_back(buffer, header, per_block(arrays))
         return buffer

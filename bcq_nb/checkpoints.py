@@ -17,8 +17,9 @@ from gymnasium.spaces import Box
 from typing_extensions import Self
 
 from .checks import check_count
-from .files import name_damage, space_from_json, space_to_json, subclass_named
+from .files import name_damage
 from .networks import QNetwork
+from .seals import space_from_json, space_to_json, subclass_named
 from .tables import Table
 from .weights import load_tensors, restore_training, save_tensors, section, training_state
 

@@ -10,10 +10,11 @@ import torch
 from gymnasium.spaces import Box
 
 from .buffers import ReplayBuffer
+from .kept import NEVER
 from .slots import Ring, stored_dtype, zeros
 
 # %% auto #0
-__all__ = ['NEVER', 'window_slots', 'Spares', 'check_stacks', 'Frames', 'FrameBuffer', 'make_buffer']
+__all__ = ['window_slots', 'Spares', 'check_stacks', 'Frames', 'FrameBuffer', 'make_buffer']
 
 # %% ../nbs/02a_frames.ipynb #ced0516e
 def window_slots(
@@ -78,9 +79,6 @@ def check_stacks(
     return begins
 
 # %% ../nbs/02a_frames.ipynb #c5fb47f7
-NEVER = 2**31 - 1   # `shown` of a row that cannot be shown: more frames before it than any buffer holds
-
-
 class Frames:
     """Observations that are stacks of frames, (stack, H, W), each frame kept once.
 
@@ -96,7 +94,7 @@ class Frames:
         self.stack, *frame = obs_space.shape
         self.frames = zeros((ring.capacity + 1, *frame), self.dtype)   # the last one is never written: the zeros
         self.shown = np.zeros(ring.capacity, np.int32)     # frames before its own that the stack of each step shows
-        self.after = np.full(ring.capacity, -1, np.int64)  # index in `spares` of the frame after; -1: next slot
+        self.after = np.zeros(ring.capacity, np.int64)     # 1 + index in `spares` of the frame after; 0: next slot
         self.spares = Spares(tuple(frame), self.dtype)
 
     @property
@@ -113,20 +111,20 @@ class Frames:
         self.forget_after(slots)            # and is written over another
         self.frames.numpy()[slots] = obs[:, -1]
         self.shown[slots] = np.where(begins, 0, np.minimum(self.shown[newest] + 1, self.stack - 1))
-        self.after[slots] = self.spares.take(next_obs[:, -1])
+        self.after[slots] = 1 + self.spares.take(next_obs[:, -1])
 
     def forget_after(self, slots: np.ndarray) -> None:
         "Release what `spares` keep for these slots."
-        index = self.after[slots]
+        index = self.after[slots] - 1
         self.spares.release(index[index >= 0])
-        self.after[slots] = -1
+        self.after[slots] = 0
 
     def read(self, slots: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         "(B, stack, H, W) each, two views of one window: what was seen before and after the steps in these slots."
         index = window_slots(slots, self.shown[slots], self.stack, self.ring)   # (B, stack + 1)
         frames = self.frames.index_select(0, torch.from_numpy(index.ravel()))   # (B * (stack + 1), H, W)
         window = frames.view(len(slots), self.stack + 1, *self.frames.shape[1:])   # (B, stack + 1, H, W)
-        after = self.after[slots]   # (B,)
+        after = self.after[slots] - 1   # (B,)
         spared = after >= 0
         if spared.any():
             window.numpy()[spared, -1] = self.spares.frames.numpy()[after[spared]]
@@ -143,19 +141,37 @@ class Frames:
 
     def state(self, slots: np.ndarray) -> dict[str, np.ndarray]:
         "What a file or a copy keeps of these slots: the frames, and the spare ones of those that have one."
-        after = self.after[slots]
+        after = self.after[slots] - 1
         spared = after >= 0
         shown = np.where(self.is_complete(slots), self.shown[slots], np.int32(NEVER))
         return {"frames": self.frames.numpy()[slots], "shown": shown,
                 "spared": spared, "after": self.spares.frames.numpy()[after[spared]]}
 
     def restore(self, slots: np.ndarray, state: dict[str, np.ndarray], skip: int) -> None:
-        "Write back what `state` gave, the first `skip` transitions left out."
+        "Write back what `state` gave, the first `skip` transitions left out. Raises `ValueError` for a frame too few."
         spared = state["spared"]
+        if len(state["after"]) != spared.sum():
+            raise ValueError(f"there are {len(state['after'])} frames after {spared.sum()} steps")
         n_skipped = spared[:skip].sum()
         self.frames.numpy()[slots] = state["frames"][skip:]
         self.shown[slots] = state["shown"][skip:]
-        self.after[slots[spared[skip:]]] = self.spares.take(state["after"][n_skipped:])
+        self.after[slots[spared[skip:]]] = 1 + self.spares.take(state["after"][n_skipped:])
+
+    def check(self, slots: np.ndarray, first: np.ndarray, follows: np.ndarray) -> None:
+        "Raises `ValueError` where what steps show, (rows, n_envs) each, contradicts their marks."
+        shown, spared = self.shown[slots].astype(np.int64), self.after[slots] > 0
+        is_shown = shown != NEVER
+        in_stack = (shown >= 0) & (shown < self.stack)
+        before, now = shown[:-1], shown[1:]
+        goes_on = now == np.minimum(before + 1, self.stack - 1)
+        begins = (now == 0) & ~follows[1:]
+        both = is_shown[:-1] & is_shown[1:]
+        if (is_shown & ~in_stack).any() or (both & ~goes_on & ~begins).any():
+            raise ValueError("a step shows more or fewer frames than there are before it")
+        needs = first[1:] | ~is_shown[1:]   # what comes next is not the frame after
+        wrong = (is_shown[:-1] & needs & ~spared[:-1]) | (both & follows[1:] & spared[:-1])
+        if wrong.any() or not spared[-1:].all() or not is_shown[-1:].all():
+            raise ValueError("the frame after a step is missing, or is kept twice")
 
 # %% ../nbs/02a_frames.ipynb #36276aec
 class FrameBuffer(ReplayBuffer):

@@ -16,7 +16,7 @@ from gymnasium.spaces import Box
 from .checks import check_count
 
 # %% auto #0
-__all__ = ['MOST_ACTIONS', 'Ring', 'zeros', 'stored_dtype', 'space_of', 'n_actions_in', 'Store', 'Pairs', 'Masks']
+__all__ = ['BLOCK', 'MOST_ACTIONS', 'Ring', 'zeros', 'stored_dtype', 'space_of', 'n_actions_in', 'Store', 'Pairs', 'Masks']
 
 # %% ../nbs/00d_slots.ipynb #000931fd
 class Ring:
@@ -70,6 +70,9 @@ class Ring:
         return (slot - oldest_row * self.n_envs) % self.capacity
 
 # %% ../nbs/00d_slots.ipynb #db5846c3
+BLOCK = 1024   # rows that are copied, written and read at once: 7 MB of Atari frames
+
+
 def zeros(
     shape: tuple[int, ...],  # the first axis being the slot
     dtype: npt.DTypeLike,    # as NumPy calls it
@@ -133,6 +136,7 @@ class Store(Protocol):
     def lead(self, slots: np.ndarray) -> np.ndarray: ...
     def state(self, slots: np.ndarray) -> dict[str, np.ndarray]: ...
     def restore(self, slots: np.ndarray, state: dict[str, np.ndarray], skip: int) -> None: ...
+    def check(self, slots: np.ndarray, first: np.ndarray, follows: np.ndarray) -> None: ...
 
 
 class Pairs:
@@ -176,6 +180,9 @@ class Pairs:
         "Write back what `state` gave, the first `skip` transitions left out."
         self.obs.numpy()[slots] = state["obs"][skip:]
         self.next_obs.numpy()[slots] = state["next_obs"][skip:]
+
+    def check(self, slots: np.ndarray, first: np.ndarray, follows: np.ndarray) -> None:
+        "Raises `ValueError` where what was restored contradicts its marks, (rows, n_envs) each; here nothing can."
 
 # %% ../nbs/00d_slots.ipynb #0b7f7cc2
 class Masks:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .files import BLOCK
 from .frames import NEVER, FrameBuffer
 from .recorder import check_step
+from .slots import BLOCK
 
 # %% auto #0
 __all__ = ['stacks_of', 'hide_frames', 'rows_before', 'add_stacks']

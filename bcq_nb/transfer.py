@@ -5,19 +5,14 @@
 # %% ../nbs/00g_transfer.ipynb #0016d4da
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import numpy as np
 
-from .checks import check_count
-from .files import BLOCK, space_to_json
 from .recorder import Recorder, check_step
-from .tables import Table
+from .slots import BLOCK
 
 # %% auto #0
-__all__ = ['check_shapes', 'name_row', 'add_rows', 'header_of', 'check_saved', 'check_table', 'check_block', 'put_back', 'leans',
-           'rows_to_copy', 'copy_rows', 'words_of', 'named_once', 'numbered', 'frame_columns']
+__all__ = ['check_shapes', 'name_row', 'add_rows', 'leans', 'rows_to_copy', 'copy_rows', 'words_of', 'named_once', 'numbered',
+           'frame_columns']
 
 # %% ../nbs/00g_transfer.ipynb #c169db13
 def check_shapes(
@@ -64,81 +59,6 @@ def add_rows(
             buffer.write(check_step(buffer, len(block["action"]), **block))
         except ValueError as error:
             raise name_row(buffer, block, start, error) from error
-
-# %% ../nbs/00g_transfer.ipynb #671a11f8
-def header_of(
-    buffer: Recorder,  # what is to be saved
-) -> dict[str, Any]:   # what JSON can hold
-    "What a file says of a buffer besides its transitions."
-    return {"class": type(buffer).__name__, "len": len(buffer), "capacity": buffer.capacity, "n_envs": buffer.n_envs,
-            "n_actions": buffer.n_actions, "obs_space": space_to_json(buffer.obs_space),
-            "masks": buffer.masks is not None, "probs": buffer.prob is not None,
-            "table": None if buffer.table is None else buffer.table.to_json(), "notes": list(buffer.notes)}
-
-
-def check_saved(
-    header: dict[str, Any],  # what `header_of` gave, or something that claims to be that
-) -> None:
-    "Raises `ValueError`, `KeyError` or `TypeError` where a part is absent or makes no sense."
-    length = check_count("len", header["len"], low=0)
-    capacity = check_count("capacity", header["capacity"])
-    n_envs = check_count("n_envs", header["n_envs"])
-    check_count("n_actions", header["n_actions"])
-    if length > capacity or length % n_envs > 0:
-        raise ValueError(f"{length} transitions of {n_envs} environments in a buffer for {capacity}")
-    kinds = {"class": str, "masks": bool, "probs": bool, "notes": list}
-    for name, kind in kinds.items():
-        if not isinstance(header[name], kind):
-            raise ValueError(f"{name} is {header[name]!r}")
-    if not all(isinstance(note, str) for note in header["notes"]):
-        raise ValueError(f"notes are {header['notes']!r}")
-
-
-def check_table(
-    buffer: Recorder,  # whose observations and actions it is to name
-    table: Table,      # from a file
-) -> None:
-    "Raises `ValueError` where a table has not a name for each number of an observation and each action."
-    if (len(table.names),) != buffer.obs_space.shape or table.n_actions != buffer.n_actions:
-        raise ValueError(f"its table names {len(table.names)} numbers and {table.n_actions} actions: observations have "
-                         f"shape {buffer.obs_space.shape}, and there are {buffer.n_actions} actions")
-
-
-def check_block(
-    buffer: Recorder,              # that is to hold it
-    block: dict[str, np.ndarray],  # name -> array, from a file
-) -> None:
-    "Raises `ValueError` where an array is not of the shape or the type that the buffer keeps."
-    for name, kept in buffer.state(np.zeros(0, np.int64)).items():
-        array = block[name]
-        if array.shape[1:] != kept.shape[1:] or array.dtype != kept.dtype:
-            raise ValueError(f"{name} is {array.dtype} of shape {array.shape}: rows of {kept.shape[1:]} were expected")
-    if block["action"].min() < 0 or block["action"].max() >= buffer.n_actions:
-        raise ValueError(f"there are actions that are not from 0 to {buffer.n_actions - 1}")
-
-
-def put_back(
-    buffer: Recorder,                                     # a new buffer
-    header: dict[str, Any],                               # what the file says of it, checked
-    blocks: Iterable[tuple[int, dict[str, np.ndarray]]],  # number of the first row; what `state` gave
-) -> None:
-    "Fill a buffer with the newest of what a file holds. Raises `ValueError` or `KeyError` for what does not fit."
-    if header["table"] is not None:
-        buffer.table = Table.from_json(header["table"])
-        check_table(buffer, buffer.table)
-    buffer.notes = tuple(header["notes"])
-    length = header["len"]
-    too_many = max(length - buffer.capacity, 0)   # the oldest, for which there is no room
-    buffer.ring.advance((length - too_many) // buffer.n_envs)
-    found = 0
-    for start, block in blocks:
-        check_block(buffer, block)
-        ages = np.arange(len(block["action"])) + start - too_many
-        skip = int((ages < 0).sum())
-        buffer.restore(buffer.ring.slot(ages[skip:]), block, skip)
-        found += len(ages)
-    if found != length:
-        raise ValueError(f"it holds {found} transitions of {length}")
 
 # %% ../nbs/00g_transfer.ipynb #1e8cd5f1
 def leans(

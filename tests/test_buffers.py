@@ -14,8 +14,8 @@ from gymnasium.spaces import Box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bcq_nb.archives import load_arrays, save_arrays
 from bcq_nb.buffers import Recorder, ReplayBuffer
-from bcq_nb.files import load_arrays, save_arrays
 from bcq_nb.frames import FrameBuffer, make_buffer
 from bcq_nb.tables import Table
 
@@ -146,12 +146,12 @@ def check(buffer, world, rng):
 def check_spares(buffer):
     "A frame is kept apart only where no slot holds it, each under an index of its own, and none of the room is lost"
     store = buffer.store
-    used = store.after[store.after >= 0].tolist()
+    used = (store.after[store.after > 0] - 1).tolist()
     assert len(used) == len(set(used))
     assert sorted(used + store.spares.free) == list(range(len(store.spares.frames)))
     newest = buffer.ring.newest_slots() if len(buffer) else []
     ends = [slot for slot in buffer.ring.slot(np.arange(len(buffer))) if buffer.ended[slot] or slot in newest]
-    assert set(ends) <= set(np.flatnonzero(store.after >= 0))
+    assert set(ends) <= set(np.flatnonzero(store.after > 0))
 
 
 phases = st.lists(st.tuples(st.integers(0, 15), st.none() | st.integers(0, 20), st.booleans()), min_size=1, max_size=4)
@@ -372,7 +372,8 @@ def test_a_table_of_a_buffer():
 
 def test_blocks(tmp_path, monkeypatch):
     "Files larger than one block, loaded smaller, equal and larger"
-    monkeypatch.setattr("bcq_nb.files.BLOCK", 7)
+    monkeypatch.setattr("bcq_nb.archives.BLOCK", 7)
+    monkeypatch.setattr("bcq_nb.kept.BLOCK", 7)
     world = World(n_envs=2, stack=3, ends=0.1, seed=0)
     buffer = FrameBuffer(60, Box(0, 255, (3, *frame_shape), np.uint8), n_actions=3, n_envs=2)
     for _ in range(50):
@@ -416,6 +417,9 @@ from bcq_nb.frames import FrameBuffer
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 buffer = FrameBuffer(40_000, Box(0, 255, (4, 84, 84), np.uint8), 2)
 buffer.store.frames[:40_000] = 1
+buffer.follows[1:40_000] = True
+buffer.store.shown[:40_000] = np.minimum(np.arange(40_000), 3)
+buffer.store.after[39_999] = 1 + buffer.store.spares.take(np.zeros((1, 84, 84), np.uint8))[0]
 buffer.ring.advance(40_000)
 full = peak()
 buffer.save(sys.argv[1])

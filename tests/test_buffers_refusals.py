@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box, Discrete
 
+from bcq_nb.archives import load_arrays, save_arrays
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.checks import check_above_zero, check_array, check_count, check_probability, refuses
-from bcq_nb.files import atomic_path, load_arrays, save_arrays, subclass_named
+from bcq_nb.files import atomic_path
 from bcq_nb.frames import FrameBuffer, make_buffer
+from bcq_nb.seals import seal_of, subclass_named
 from bcq_nb.slots import Ring
 from bcq_nb.tables import Table
 
@@ -310,13 +312,13 @@ def test_descriptions_that_are_damaged(tmp_path, key):
 def test_descriptions_of_another_kind(tmp_path, junk):
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("meta.json", junk)
-    with pytest.raises(ValueError, match="is not a buffer 3 that this package saved, or it is damaged"):
+    with pytest.raises(ValueError, match="is not a buffer 4 that this package saved, or it is damaged"):
         ReplayBuffer.load(tmp_path / "b.npz")
 
 
 def test_older_files_are_named(tmp_path):
     save_arrays(tmp_path / "b.npz", "buffer 2", {}, [])
-    with pytest.raises(ValueError, match="it holds a buffer 2"):
+    with pytest.raises(ValueError, match="it holds buffer 2, of an earlier version of bcq_nb.*make it again"):
         ReplayBuffer.load(tmp_path / "b.npz")
 
 
@@ -404,12 +406,15 @@ def test_files_of_something_else(tmp_path, capsys):
     (tmp_path / "text.npz").write_bytes(b"hello")
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps(Trap()))
     save_arrays(tmp_path / "other.npz", "recipe", {}, [])
+    listed = {"name": "trap", "dtype": "|O", "shape": [1], "sha256": "0"}
+    facts = {"kind": "test", "arrays": [listed]}
     with zipfile.ZipFile(tmp_path / "objects.npz", "w") as archive:
-        archive.writestr("meta.json", json.dumps({"kind": "test", "arrays": ["trap"]}))
+        archive.writestr("meta.json", json.dumps({**facts, "sha256": seal_of(facts)}))
         with archive.open("trap.npy", "w") as member:
             np.lib.format.write_array(member, np.array([Trap()]), allow_pickle=True)
-    for name in ("text", "pickle", "other", "objects"):
-        with pytest.raises(ValueError, match="is not a test that this package saved, or it is damaged"):
+    said = {"text": "damaged", "pickle": "damaged", "other": "it holds 'recipe'", "objects": "trap"}
+    for name, words in said.items():
+        with pytest.raises(ValueError, match=f"{name}.npz.*{words}"):
             dict(load_arrays(tmp_path / f"{name}.npz", "test")[1])
     assert capsys.readouterr().out == ""
 
