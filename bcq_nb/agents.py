@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
 
+from .arguments import Count, Natural, Probability, Seed
+from .calls import check_calls
 from .checkpoints import Checkpoint
 from .checks import check_probability
 from .environments import explore, stream
@@ -41,9 +43,9 @@ Net = TypeVar("Net", bound=QNetwork)
 def new_network(
     make_network: type[Net],     # the class of the network
     obs_space: Box,              # observations of one environment
-    n_actions: int,              # number of actions
+    n_actions: Count,            # number of actions
     config: Any,                 # with `hidden`, its layers, `scale_obs`, `standardize` and `scale_reward`
-    seed: int,                   # of the initial weights
+    seed: Seed,                  # of the initial weights
 ) -> Net:
     "A network whose weights the seed decides; PyTorch's global random stream is left as it was."
     scales = config.scale_obs, config.standardize, config.scale_reward
@@ -76,7 +78,7 @@ LARGEST = torch.finfo(torch.float32).max
 
 def obs_tensor(
     obs: Any,                        # (B, *shape)
-    shape: tuple[int, ...],          # of one observation
+    shape: tuple[Natural, ...],      # of one observation
     device: torch.device,            # where to
 ) -> torch.Tensor:                   # (B, *shape)
     "Observations on a device. Raises `ValueError` for another shape, NaN and infinity."
@@ -93,7 +95,7 @@ def obs_tensor(
 # %% ../nbs/04c_agents.ipynb #b0ab1b02
 def mask_tensor(
     mask: Any,                        # (B, n_actions) bool, or 0 and 1
-    shape: tuple[int, int],           # (B, n_actions)
+    shape: tuple[Count, Count],       # (B, n_actions)
     device: torch.device,             # where to
 ) -> torch.Tensor:                    # (B, n_actions) bool
     "Which actions exist, on a device. Raises `ValueError` for another shape, other numbers, a row without an action."
@@ -157,7 +159,7 @@ class Agent(Checkpoint):
         with torch.inference_mode():
             return self.network(self.observations(obs))
 
-    def act(self, obs: Any, eps: float = 0.0, mask: Any = None) -> np.ndarray:
+    def act(self, obs: Any, eps: Probability = 0.0, mask: Any = None) -> np.ndarray:
         "(B,) int64 actions, each with probability eps a random one; for a DataFrame in the words of the log."
         check_probability("eps", eps)
         given, exists = self.inputs(obs, mask)
@@ -176,7 +178,7 @@ class Agent(Checkpoint):
             return torch.ones(len(given), self.n_actions, dtype=torch.bool, device=self.device)
         return exists
 
-    def policy(self, obs: Any, softness: float = 0.0, mask: Any = None) -> torch.Tensor:
+    def policy(self, obs: Any, softness: Probability = 0.0, mask: Any = None) -> torch.Tensor:
         "(B, n_actions): probability of each action: softness, in [0, 1], is spread over `allowed`, the rest is greedy."
         check_probability("softness", softness)
         given, exists = self.inputs(obs, mask)
@@ -186,3 +188,6 @@ class Agent(Checkpoint):
                 return greedy
             allowed = self.allowed(given, exists)
             return (1 - softness) * greedy + softness * allowed / allowed.sum(1, keepdim=True)
+
+# %% ../nbs/04c_agents.ipynb #c076ee4a
+check_calls(__name__)   # arguments are compared with their annotations (00j)

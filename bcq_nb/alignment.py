@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Count, Natural
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .frames import FrameBuffer
 from .stacks import add_stacks, stacks_of
 from .transfer import add_rows
@@ -24,7 +26,7 @@ __all__ = ['MASK', 'PROB', 'observed', 'step_columns', 'count_doubts', 'add_epis
 def observed(
     episode: Any,                          # with `observations` and `actions`, as Minari's `EpisodeData` has them
     observe: Callable[[Any], Any] | None,  # makes an array of the observations; None: they are taken as they are
-    stack: int,                            # frames in a stack that is made of single pictures
+    stack: Count,                          # frames in a stack that is made of single pictures
 ) -> np.ndarray:                           # (T + 1, n), or (T + 1, stack, H, W)
     "What is seen in an episode of T steps. Raises `ValueError` where no agent here can see it."
     given = episode.observations if observe is None else observe(episode.observations)
@@ -52,7 +54,7 @@ MASK, PROB = "action_mask", "behavior_prob"   # what these are called in `infos`
 
 def step_columns(
     episode: Any,            # as Minari's `EpisodeData`
-    start: int,              # the first of the actions in its data set
+    start: Natural,          # the first of the actions in its data set
     masks: bool,             # whether action masks are taken over
 ) -> dict[str, np.ndarray]:  # (T, …) each, by the names that `ReplayBuffer.add` has for them
     "All of an episode but its observations. Raises `ValueError` for one without steps."
@@ -137,3 +139,6 @@ def episode_in(
     return {"observations": obs.astype(buffer.obs_space.dtype), "actions": batch.action.numpy(),
             "rewards": batch.reward.numpy(), "terminations": terminations, "truncations": truncations,
             "infos": infos or None}
+
+# %% ../nbs/07d_alignment.ipynb #c05a1592
+check_calls(__name__)   # arguments are compared with their annotations (00j)

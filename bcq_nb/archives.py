@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Count
+from .calls import check_calls
 from .checks import check_count
 from .files import atomic_path, check_file, name_damage
 from .seals import check_kind, check_seal, checksum, seal_of
@@ -53,7 +55,7 @@ EXPANSION = 1032   # bytes that one byte of zip's compression can stand for, at 
 
 def read_facts(
     archive: zipfile.ZipFile,  # to be read
-    size: int,                 # bytes of the file
+    size: Count,               # bytes of the file
     kind: str,                 # what it must hold
 ) -> dict[str, Any]:
     "The description of an archive. Raises `Misfit` for another kind, and what `zipfile` and `json` raise."
@@ -69,7 +71,7 @@ def read_facts(
 def check_member(
     member: zipfile.ZipInfo,  # of the archive's table of contents
     listed: dict[str, Any],   # what the description says of the array
-    size: int,                # bytes of the file
+    size: Count,              # bytes of the file
 ) -> None:
     "Raises `ValueError` where sizes contradict each other."
     dtype = np.dtype(listed["dtype"])
@@ -84,7 +86,7 @@ def check_member(
 def check_members(
     archive: zipfile.ZipFile,  # to be read
     listed: list[dict],        # what its description says of its arrays
-    size: int,                 # bytes of the file
+    size: Count,               # bytes of the file
 ) -> None:
     "Raises `ValueError` where the arrays of an archive are not those that its description lists."
     there = sorted(member.filename for member in archive.infolist())
@@ -125,10 +127,10 @@ def read_array(
 
 
 def read_arrays(
-    path: str | Path,          # the file, for errors
-    kind: str,                 # what it holds
-    archive: zipfile.ZipFile,  # opened; it is closed at the end
-    listed: list[dict],        # the arrays
+    path: str | Path,                   # the file, for errors
+    kind: str,                          # what it holds
+    archive: zipfile.ZipFile,           # opened; it is closed at the end
+    listed: list[dict],                 # the arrays
 ) -> Iterator[tuple[str, np.ndarray]]:  # names and arrays, each read when it is asked for
     "The arrays of a file, one at a time. Raises `ValueError` at the first that is damaged."
     with archive:
@@ -139,8 +141,8 @@ def read_arrays(
 
 
 def load_arrays(
-    path: str | Path,  # a file that `save_arrays` wrote
-    kind: str,         # what it must hold
+    path: str | Path,                                          # a file that `save_arrays` wrote
+    kind: str,                                                 # what it must hold
 ) -> tuple[dict[str, Any], Iterator[tuple[str, np.ndarray]]]:  # the description; names and arrays
     """Read a file of arrays, each when it is asked for. Never unpickles.
 
@@ -174,8 +176,11 @@ def first_row_of(
 
 
 def per_block(
-    arrays: Iterable[tuple[str, np.ndarray]],  # what `to_blocks` gave, from `load_arrays`
+    arrays: Iterable[tuple[str, np.ndarray]],      # what `to_blocks` gave, from `load_arrays`
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:  # number of the first row; name -> array
     "The blocks again, one at a time."
     for start, items in groupby(arrays, first_row_of):
         yield start, {name.partition("/")[2]: array for name, array in items}
+
+# %% ../nbs/00m_archives.ipynb #c01a5572
+check_calls(__name__)   # arguments are compared with their annotations (00j)

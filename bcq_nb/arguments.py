@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 # %% auto #0
-__all__ = ['Count', 'Natural', 'Seed', 'Probability', 'Discount', 'Share', 'Positive', 'NonNegative', 'Finite', 'SIMPLE', 'Range',
-           'is_integer', 'is_real', 'is_array_like', 'is_sequence', 'Meaning', 'instance_of', 'any_of', 'in_range',
-           'one_of_values', 'with_entries', 'named', 'meaning_of_container', 'meaning_of']
+__all__ = ['Count', 'Natural', 'Seed', 'Probability', 'Discount', 'Share', 'Rate', 'Positive', 'NonNegative', 'Finite', 'EnvId',
+           'ColumnName', 'ColumnNames', 'SIMPLE', 'Range', 'is_integer', 'is_real', 'is_array_like', 'is_sequence',
+           'Meaning', 'instance_of', 'any_of', 'in_range', 'with_note', 'one_of_values', 'with_entries', 'named',
+           'meaning_of_container', 'meaning_of']
 
 # %% ../nbs/00i_arguments.ipynb #3cc7edfb
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Range:
         return self.low <= value <= self.high and value not in self.without
 
     def __str__(self) -> str:
+        low, high = f"{self.low:,.10g}", f"{self.high:,.10g}"
+        if not self.without and math.isfinite(self.low) and math.isfinite(self.high):
+            return f"from {low} to {high}"
         parts = []
         if self.low > -math.inf:
-            parts.append(f"{'above' if self.low in self.without else 'from'} {self.low:g}")
+            parts.append(f"above {low}" if self.low in self.without else f"from {low}")
         if self.high < math.inf:
-            parts.append(f"{'below' if self.high in self.without else 'to'} {self.high:g}")
-        return " ".join(parts) or "that is finite"
+            parts.append(f"below {high}" if self.high in self.without else f"at most {high}")
+        return " and ".join(parts) or "that is finite"
 
 
 Count = Annotated[int, Range(1)]                               # of episodes, of environments
@@ -47,9 +51,14 @@ Seed = Annotated[int, Range(0)]                                # of random numbe
 Probability = Annotated[float, Range(0, 1)]
 Discount = Annotated[float, Range(0, 1)]                       # γ
 Share = Annotated[float, Range(0, 1, without=(0, 1))]          # a part of something, neither nothing nor all of it
+Rate = Annotated[float, Range(0, 1, without=(0,))]             # how far to go, from not at all to all the way
 Positive = Annotated[float, Range(0, without=(0, math.inf))]
 NonNegative = Annotated[float, Range(0, without=(math.inf,))]
 Finite = Annotated[float, Range(without=(-math.inf, math.inf))]
+EnvId = Annotated[str, "the id of an environment, such as 'CartPole-v1'; gymnasium.register gives an id to an "
+                       "environment of your own"]
+ColumnName = Annotated[str, "the name of one column"]
+ColumnNames = Annotated[str | Sequence[str], "the name of a column, or a list of such names"]
 
 # %% ../nbs/00i_arguments.ipynb #644230c1
 def is_integer(
@@ -77,8 +86,9 @@ def is_array_like(
 def is_sequence(
     value: Any,  # anything
 ) -> bool:
-    "Whether it has entries in an order, as a list has. A text is a text."
-    return isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    "Whether it has entries in an order, as a list or an array has. A text is a text."
+    has_entries = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    return has_entries and not isinstance(value, (str, bytes, dict))
 
 # %% ../nbs/00i_arguments.ipynb #0ab584e8
 class Meaning(NamedTuple):
@@ -108,7 +118,7 @@ SIMPLE: dict[Any, Meaning] = {
     type(None): instance_of("None", type(None)),
     np.ndarray: instance_of("a NumPy array", np.ndarray),
     npt.ArrayLike: Meaning("an array, or what NumPy makes one of", is_array_like, (np.ndarray, list)),
-    Sequence: Meaning("a list or a tuple", is_sequence, (list, tuple)),
+    Sequence: Meaning("a list, a tuple or an array", is_sequence, (list, tuple)),
     Callable: Meaning("a function", callable),
 }
 
@@ -134,6 +144,18 @@ def in_range(
         return number.holds(value) and value in limits
 
     return Meaning(f"{number.words} {limits}", holds)
+
+
+def with_note(
+    base: Meaning | None,   # of the annotation
+    note: Any,              # what stands beside it: a `Range`, or words for the error
+) -> Meaning | None:        # None: nothing is asked for
+    "What `Annotated[…, note]` asks for."
+    if base is None:
+        return None
+    if isinstance(note, Range):
+        return in_range(base, note)
+    return base._replace(words=note) if isinstance(note, str) else base
 
 
 def one_of_values(
@@ -198,9 +220,7 @@ def meaning_of(
     if origin is Literal:
         return one_of_values(parts)
     if origin is Annotated:
-        base = meaning_of(parts[0])
-        limits = [part for part in parts[1:] if isinstance(part, Range)]
-        return in_range(base, limits[0]) if base and limits else base
+        return with_note(meaning_of(parts[0]), parts[1])
     if origin in (Union, UnionType):
         known = [meaning for part in parts if (meaning := meaning_of(part))]
         return any_of(known) if len(known) == len(parts) else None
@@ -209,4 +229,4 @@ def meaning_of(
     is_class = isinstance(annotation, type) and annotation not in (object, Any)
     if not is_class or getattr(annotation, "_is_protocol", False):
         return None
-    return instance_of(named(annotation), annotation)
+    return instance_of(getattr(annotation, "asked_for", named(annotation)), annotation)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import ale_py
 import gymnasium as gym
@@ -16,7 +16,9 @@ import numpy as np
 from ale_py import AtariVectorEnv, roms
 from gymnasium.vector import AutoresetMode
 
-from .checks import check_actions, check_count, check_probability
+from .arguments import Count, EnvId, Range, Seed
+from .calls import check_calls
+from .checks import check_actions, check_count
 
 # %% auto #0
 __all__ = ['AtariConfig', 'plain_id', 'is_atari', 'known_games', 'error_for_unknown_game', 'atari_game', 'ale_seeds', 'SeedALE',
@@ -26,31 +28,21 @@ __all__ = ['AtariConfig', 'plain_id', 'is_atari', 'known_games', 'error_for_unkn
 @dataclass(frozen=True)
 class AtariConfig:
     "How a game is turned into observations. The defaults are the authors'; a value out of range raises `ValueError`."
-    repeat_action_probability: float = 0.25  # step 1: how often the joystick sticks, 0 to below 1 (Machado et al. 2018)
-    frame_skip: int = 4                      # step 2: frames with one action, 1 to 60 (Mnih et al. 2015)
-    frame_size: int = 84                     # step 5: height and width in pixels, 1 to 250 (Mnih et al. 2015)
-    stack: int = 4                           # step 6: frames in an observation, 1 to 16 (Mnih et al. 2015)
-    max_episode_steps: int = 27_000          # step 7: agent steps before the cut, 1 to 10,000,000 (authors' code)
-    noop_max: int = 0                        # idle frames at the start, drawn below this, 0 to 1,000 (authors' code)
-    full_action_space: bool = False          # all 18 actions instead of those that the game uses (our choice)
-
-    def __post_init__(self):
-        ranges = {"frame_skip": (1, 60), "frame_size": (1, 250), "stack": (1, 16),
-                  "max_episode_steps": (1, 10_000_000), "noop_max": (0, 1_000)}
-        for name, (low, high) in ranges.items():
-            value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise ValueError(f"{name} is {value!r}: it must be an integer from {low} to {high:,}")
-        if check_probability("repeat_action_probability", self.repeat_action_probability) == 1:
-            raise ValueError("repeat_action_probability is 1: it must be below 1, or the joystick never obeys")
+    repeat_action_probability: Annotated[float, Range(0, 1, without=(1,))] = 0.25  # step 1 (Machado et al. 2018)
+    frame_skip: Annotated[int, Range(1, 60)] = 4        # step 2: frames with one action (Mnih et al. 2015)
+    frame_size: Annotated[int, Range(1, 250)] = 84      # step 5: height and width in pixels (Mnih et al. 2015)
+    stack: Annotated[int, Range(1, 16)] = 4             # step 6: frames in an observation (Mnih et al. 2015)
+    max_episode_steps: Annotated[int, Range(1, 10_000_000)] = 27_000  # step 7: agent steps, then cut (authors' code)
+    noop_max: Annotated[int, Range(0, 1_000)] = 0       # idle frames at the start, drawn below this (authors' code)
+    full_action_space: bool = False                     # all 18 actions, not only those that the game uses (ours)
 
 # %% ../nbs/02_atari.ipynb #8c7e0cb5
 gym.register_envs(ale_py)  # importing ale_py has registered the games; this line says so
 
 
 def plain_id(
-    env_id: str,  # a Gymnasium environment id, with or without a module in front: `ale_py:ALE/Pong-v5`
-) -> str:         # without the module: `ALE/Pong-v5`
+    env_id: EnvId,  # a Gymnasium environment id, with or without a module in front: `ale_py:ALE/Pong-v5`
+) -> str:           # without the module: `ALE/Pong-v5`
     "What an environment is called. Raises `TypeError` where it is no text."
     if not isinstance(env_id, str):
         raise TypeError(f"env_id is {env_id!r}: it must be the id of an environment, such as 'CartPole-v1'. "
@@ -59,8 +51,8 @@ def plain_id(
 
 
 def is_atari(
-    env_id: str,  # a Gymnasium environment id
-) -> bool:        # also for games that do not exist (`ALE/…`) and for old names such as `PongNoFrameskip-v4`
+    env_id: EnvId,  # a Gymnasium environment id
+) -> bool:          # also for games that do not exist (`ALE/…`) and for old names such as `PongNoFrameskip-v4`
     "Does `env_id` belong to this module? Raises what `plain_id` raises."
     name = plain_id(env_id)
     return name.startswith("ALE/") or name in gym.registry and str(gym.spec(name).entry_point).startswith("ale_py")
@@ -73,8 +65,8 @@ def known_games() -> dict[str, str]:  # id `ALE/<Game>-v5` -> name of the game's
 
 # %% ../nbs/02_atari.ipynb #cf9d5ed6
 def error_for_unknown_game(
-    env_id: str,  # an id that is not in `known_games()`
-) -> ValueError:  # says what is wrong with it and what was probably meant
+    env_id: EnvId,  # an id that is not in `known_games()`
+) -> ValueError:    # says what is wrong with it and what was probably meant
     "The error for a game that cannot be played."
     games = known_games()
     env_id = plain_id(env_id)
@@ -93,8 +85,8 @@ def error_for_unknown_game(
 
 
 def atari_game(
-    env_id: str,  # `ALE/<Game>-v5`
-) -> str:         # name of the game's ROM
+    env_id: EnvId,  # `ALE/<Game>-v5`
+) -> str:           # name of the game's ROM
     "Which game is meant. Raises `ValueError` for an unknown id and `FileNotFoundError` for a ROM that is not there."
     games = known_games()
     game = games.get(plain_id(env_id))
@@ -109,7 +101,7 @@ def atari_game(
 
 # %% ../nbs/02_atari.ipynb #f030b635
 def ale_seeds(
-    seed: int,     # 0 or more
+    seed: Seed,    # 0 or more
     n: int,        # how many games
 ) -> np.ndarray:   # (n,) int64, each in [0, 2**31)
     "One seed for each game; the first k of n are the k seeds of k. Raises `ValueError` for a bad seed."
@@ -121,11 +113,11 @@ def ale_seeds(
 class SeedALE(gym.Wrapper):
     "Seeds one Atari environment as game 0 of `AtariEnvs` is seeded. Raises `ValueError` for a bad seed, at once."
 
-    def __init__(self, env: gym.Env, first_seed: int):
+    def __init__(self, env: gym.Env, first_seed: Seed):
         super().__init__(env)
         self.first_seed: int | None = check_count("seed", first_seed, low=0)
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None):
+    def reset(self, *, seed: Seed | None = None, options: dict | None = None):
         "Start the game. Without a `seed`: the first time with `first_seed`, later the random stream goes on."
         if seed is None:
             seed = self.first_seed
@@ -139,8 +131,8 @@ class SeedALE(gym.Wrapper):
 
 # %% ../nbs/02_atari.ipynb #6cbc779e
 def make_atari_env(
-    env_id: str,                              # `ALE/<Game>-v5`
-    seed: int = 0,                            # of the first `reset()`
+    env_id: EnvId,                            # `ALE/<Game>-v5`
+    seed: Seed = 0,                           # of the first `reset()`
     config: AtariConfig | None = None,        # None: `AtariConfig()`
     render_mode: str | None = "rgb_array",    # what `render()` gives: the color screen; None: nothing
 ) -> gym.Env:                                 # observations uint8 (stack, size, size), oldest first
@@ -196,7 +188,7 @@ class AtariEnvs(AtariVectorEnv):
     `info["_final_obs"]` says which games ended.
     """
 
-    def __init__(self, env_id: str, n_envs: int, seed: int, config: AtariConfig):
+    def __init__(self, env_id: str, n_envs: Count, seed: Seed, config: AtariConfig):
         self.metadata = dict(self.metadata)                    # the parent writes into it
         super().__init__(atari_game(env_id), n_envs, **ale_settings(config))
         self.spec = deepcopy(gym.spec(plain_id(env_id)))       # the register keeps its own
@@ -238,10 +230,13 @@ class AtariEnvs(AtariVectorEnv):
 
 # %% ../nbs/02_atari.ipynb #e2cf0f7e
 def make_atari_envs(
-    env_id: str,                        # `ALE/<Game>-v5`
-    n_envs: int = 1,                    # games played at once, 1 or more
-    seed: int = 0,                      # of the first `reset()`; each game gets its own (`ale_seeds`)
+    env_id: EnvId,                      # `ALE/<Game>-v5`
+    n_envs: Count = 1,                  # games played at once, 1 or more
+    seed: Seed = 0,                     # of the first `reset()`; each game gets its own (`ale_seeds`)
     config: AtariConfig | None = None,  # None: `AtariConfig()`
 ) -> AtariEnvs:                         # a Gymnasium `VectorEnv`
     "Games to collect data with. Raises `ValueError` for an unknown game, a bad seed or `n_envs` below 1."
     return AtariEnvs(env_id, check_count("n_envs", n_envs), seed, config or AtariConfig())
+
+# %% ../nbs/02_atari.ipynb #c084af16
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -5,7 +5,6 @@
 # %% ../nbs/06a_authors.ipynb #41e5ef2e
 from __future__ import annotations
 
-import warnings
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 from gymnasium.spaces import Box
 
+from .arguments import Count, Natural
 from .buffers import ReplayBuffer
+from .calls import check_calls, warn
 from .checks import check_count
 from .frames import FrameBuffer
 from .stacks import add_stacks, stacks_of
@@ -43,7 +44,7 @@ def read_array(
     prefix: str,                    # what the names of all files begin with
     name: str,                      # what this one's goes on with: "action", "state_100000"
     shape: tuple[int | None, ...],  # the shape that it must have; None: any length
-    most: int | None = None,        # it holds whole numbers from 0 to this; None: any numbers
+    most: Count | None = None,      # it holds whole numbers from 0 to this; None: any numbers
 ) -> np.ndarray:                    # read from the disk where it is used
     "What a file holds. Raises `FileNotFoundError`, and `ValueError` for one that is damaged or cannot be."
     path = f"{prefix}_{name}.npy"
@@ -78,13 +79,13 @@ class Rows(NamedTuple):
     reward: np.ndarray      # (n,) float64
     terminated: np.ndarray  # (n,) bool
     is_full: bool           # the ring was full, so that what came before the oldest row may have been written over
-    n_actions: int          # as given, or the largest action plus 1
+    n_actions: Count        # as given, or the largest action plus 1
 
 
 def sorted_rows(
-    prefix: str,            # what the names of all files begin with
-    pointer: int,           # the row to be written next
-    n_actions: int | None,  # number of discrete actions; None: the largest plus 1
+    prefix: str,              # what the names of all files begin with
+    pointer: Natural,         # the row to be written next
+    n_actions: Count | None,  # number of discrete actions; None: the largest plus 1
 ) -> Rows:
     "All columns but the observations, sorted by time. Raises as `read_array` does."
     most = 2**31 - 1 if n_actions is None else check_count("n_actions", n_actions) - 1
@@ -101,9 +102,9 @@ def sorted_rows(
 
 # %% ../nbs/06a_authors.ipynb #75118706
 def read_vectors(
-    prefix: str,            # what the names of all files begin with
-    n_actions: int | None,  # number of discrete actions; None: the largest plus 1
-    doubts: Counter[str],   # how many rows, or whatever is said, are doubtful: it is added here
+    prefix: str,              # what the names of all files begin with
+    n_actions: Count | None,  # number of discrete actions; None: the largest plus 1
+    doubts: Counter[str],     # how many rows, or whatever is said, are doubtful: it is added here
 ) -> ReplayBuffer:
     "A buffer of what the authors' `StandardBuffer` saved. Raises as `read_array` does."
     pointer = int(read_array(prefix, "ptr", (), most=2**31 - 1))
@@ -134,9 +135,9 @@ def read_vectors(
 class FrameFiles:
     "The frames of a buffer, wherever they lie. Raises as `read_array` does."
     def __init__(self,
-        prefix: str,  # what the names of all files begin with
-        n: int,       # rows of the buffer: there is one frame more
-        chunk: int,   # frames in a file
+        prefix: str,   # what the names of all files begin with
+        n: int,        # rows of the buffer: there is one frame more
+        chunk: Count,  # frames in a file
     ):
         ends = [*range(chunk, n + 1, chunk), n + 1]   # a file is called after the end of its rows
         shape = read_array(prefix, f"state_{ends[0]}", (None, None, None)).shape
@@ -160,8 +161,8 @@ def add_known(
     buffer: FrameBuffer,   # with room for it
     frames: FrameFiles,    # of the files
     rows: Rows,            # of the files
-    start: int,            # its first row, in the order of time
-    stop: int,             # the first row, in the order of time, that is not its own
+    start: Natural,        # its first row, in the order of time
+    stop: Natural,         # the first row, in the order of time, that is not its own
     is_start: bool,        # whether it begins with that row; else nobody knows what came before
     doubts: Counter[str],  # how many rows, or whatever is said, are doubtful: it is added here
 ) -> None:
@@ -187,10 +188,10 @@ def add_known(
 
 
 def read_atari(
-    prefix: str,            # what the names of all files begin with
-    n_actions: int | None,  # number of discrete actions; None: the largest plus 1
-    stack: int,             # frames in a stack
-    doubts: Counter[str],   # how many rows, or whatever is said, are doubtful: it is added here
+    prefix: str,              # what the names of all files begin with
+    n_actions: Count | None,  # number of discrete actions; None: the largest plus 1
+    stack: Count,             # frames in a stack
+    doubts: Counter[str],     # how many rows, or whatever is said, are doubtful: it is added here
 ) -> FrameBuffer:
     "A buffer of what the authors' `AtariBuffer` saved. Raises as `read_array` does."
     pointer, chunk = read_array(prefix, "replay_info", (2,), most=2**31 - 1).tolist()
@@ -224,14 +225,14 @@ def tell(
     notes = tuple(f"{what}: {count:,}" for what, count in doubts.items() if count > 0)
     buffer.notes += notes
     if notes:
-        warnings.warn("; ".join(notes), stacklevel=3)
+        warn("; ".join(notes))
 
 
 def from_authors(
-    path: str | Path,              # a folder with the files of one buffer, or what their names begin with
-    n_actions: int | None = None,  # number of discrete actions, which no file says; by default the largest plus 1
-    stack: int = 4,                # frames in a stack, which no file says: `state_history` in their settings
-) -> ReplayBuffer:                 # a `FrameBuffer` for frames
+    path: str | Path,                # a folder with the files of one buffer, or what their names begin with
+    n_actions: Count | None = None,  # number of discrete actions, which no file says; by default the largest plus 1
+    stack: Count = 4,                # frames in a stack, which no file says: `state_history` in their settings
+) -> ReplayBuffer:                   # a `FrameBuffer` for frames
     """A buffer of what the authors' code (github.com/sfujim/BCQ) saved. What is not right in it is left out, and said.
 
     Warns of it. Raises `FileNotFoundError`, and `ValueError` for a file that is damaged or does not fit, by its name.
@@ -247,3 +248,6 @@ def from_authors(
         doubts["actions (a guess from the largest: give n_actions if there are more)"] += buffer.n_actions
     tell(buffer, doubts)
     return buffer
+
+# %% ../nbs/06a_authors.ipynb #c05d9449
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -18,8 +18,10 @@ from tqdm.auto import trange
 from typing_extensions import Self
 
 from .agents import existing
+from .arguments import Count, EnvId, NonNegative, Probability, Seed
 from .atari import AtariConfig
 from .buffers import Batch, ReplayBuffer
+from .calls import check_calls
 from .checks import is_number
 from .dqn import DQN, DoubleDQN, DQNConfig, at_action
 from .environments import check_fits, make_envs, stream
@@ -36,9 +38,9 @@ __all__ = ['one_hot_buffer', 'allowed_actions', 'BCQConfig', 'DiscreteBCQ', 'hel
 
 # %% ../nbs/07_bcq.ipynb #b5241f1b
 def one_hot_buffer(
-    batch: Transitions,      # steps of a world with tables, walk after walk
-    shape: tuple[int, int],  # (S, A): the number of states and of actions
-) -> ReplayBuffer:           # the same steps; state s is row s of the identity matrix
+    batch: Transitions,          # steps of a world with tables, walk after walk
+    shape: tuple[Count, Count],  # (S, A): the number of states and of actions
+) -> ReplayBuffer:               # the same steps; state s is row s of the identity matrix
     """A tabular batch for networks; a walk that stops before its end was cut.
 
     Raises `ValueError` for an empty batch, and for a state or action that is not in `shape`.
@@ -58,7 +60,7 @@ def one_hot_buffer(
 # %% ../nbs/07_bcq.ipynb #a4e3e54a
 def allowed_actions(
     logits: torch.Tensor,               # (B, n_actions) of the imitation
-    threshold: float,                   # τ in [0, 1]
+    threshold: Probability,             # τ in [0, 1]
     mask: torch.Tensor | None = None,   # (B, n_actions) bool: actions that exist, None where all do
 ) -> torch.Tensor:                      # (B, n_actions) bool, in each row at least one
     "Actions with G(a|s) > τ max G(·|s) (arXiv 1910.01708), the likeliest always, at τ = 0 all; only those that exist."
@@ -75,9 +77,9 @@ def allowed_actions(
 class BCQConfig(DQNConfig):
     "What discrete BCQ adds to `DQNConfig`. Raises `ValueError` for a value out of range."
     # The constraint
-    threshold: float = 0.3       # τ in [0, 1] (Fujimoto et al. 2019b; authors: 0.3)
+    threshold: Probability = 0.3  # τ in [0, 1] (Fujimoto et al. 2019b; authors: 0.3)
     # The imitation
-    logit_penalty: float = 0.01  # weight of the mean squared logit, at least 0 (authors: 0.01)
+    logit_penalty: NonNegative = 0.01  # weight of the mean squared logit, at least 0 (authors: 0.01)
 
     def __post_init__(self):
         super().__post_init__()
@@ -139,7 +141,7 @@ class DiscreteBCQ(DoubleDQN):
 def held_out_sample(
     buffer: ReplayBuffer,      # transitions that are not learned from
     rng: np.random.Generator,  # where the choice comes from
-    most: int = 4096,          # transitions
+    most: Count = 4096,        # transitions
 ) -> Batch:
     "All transitions, or a random choice where they are too many to look at often. Raises `ValueError` for none or NaN."
     slots = buffer.slots()
@@ -165,12 +167,12 @@ def held_out_metrics(
 def train_offline(
     agent: DQN,                            # `DiscreteBCQ`, or any other; one that has learned already goes on
     buffer: ReplayBuffer,                  # the batch; nothing is added to it
-    steps: int,                            # updates, at least 1
-    eval_env: str | None = None,           # a Gymnasium id to evaluate in, where there is one
-    eval_every: int = 5_000,               # updates from one evaluation to the next
-    eval_episodes: int = 10,               # episodes of each
-    eval_eps: float = 0.0,                 # probability of a random action in evaluation
-    seed: int = 0,                         # of sampling and evaluation
+    steps: Count,                          # updates, at least 1
+    eval_env: EnvId | None = None,         # a Gymnasium id to evaluate in, where there is one
+    eval_every: Count = 5_000,             # updates from one evaluation to the next
+    eval_episodes: Count = 10,             # episodes of each
+    eval_eps: Probability = 0.0,           # probability of a random action in evaluation
+    seed: Seed = 0,                        # of sampling and evaluation
     atari: AtariConfig | None = None,      # preprocessing, for `ALE/…` only
     progress: bool = True,                 # show a bar
     held_out: ReplayBuffer | None = None,  # transitions on which the loss is measured, and which are not learned from
@@ -218,3 +220,6 @@ def train_offline(
         warned = warned or watch_bounds(agent, newest)
         reports.clear()
     return rows
+
+# %% ../nbs/07_bcq.ipynb #c0fd76c4
+check_calls(__name__)   # arguments are compared with their annotations (00j)

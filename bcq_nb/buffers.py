@@ -15,6 +15,8 @@ import torch
 from gymnasium.spaces import Box
 
 from .archives import load_arrays, per_block, save_arrays, to_blocks
+from .arguments import Count, Seed, Share
+from .calls import check_calls
 from .checks import check_probability
 from .files import name_damage
 from .kept import header_of, put_back, settings_of
@@ -36,7 +38,7 @@ class Batch(NamedTuple):
     reward: torch.Tensor      # (B,) float32: what it got, as the environment gave it
     next_obs: torch.Tensor    # (B, *obs_shape): what it saw next, the real last observation where the episode ended
     terminated: torch.Tensor  # (B,) float32: 1 where the episode failed or succeeded; 0 elsewhere, also at a time limit
-    mask: torch.Tensor | None = None       # (B, n_actions) bool: the actions that exist in obs; None: all do
+    mask: torch.Tensor | None = None  # (B, n_actions) bool: the actions that exist in obs; None: all do
     next_mask: torch.Tensor | None = None  # (B, n_actions) bool: those that exist in next_obs
 
     def to(self,
@@ -67,7 +69,7 @@ class Reader(Recorder):
         return slots[self.store.is_complete(slots)]
 
     def sample(self,
-        batch_size: int,                         # transitions to draw, at most `len(self)`
+        batch_size: Count,                       # transitions to draw, at most `len(self)`
         rng: np.random.Generator | None = None,  # the stream to draw from, by default one of the buffer's own
     ) -> Batch:
         "Draw transitions uniformly, with replacement. Raises `ValueError` when fewer than `batch_size` are held."
@@ -149,7 +151,7 @@ class ReplayBuffer(Reader):
         next_obs: npt.ArrayLike,                 # (n, *obs_shape): what was seen next, the real last one at an end
         terminated: npt.ArrayLike,               # (n,) bool: the episode ended by failure or success
         truncated: npt.ArrayLike,                # (n,) bool: the episode was cut
-        n_actions: int | None = None,            # number of discrete actions; by default the largest one plus 1
+        n_actions: Count | None = None,          # number of discrete actions; by default the largest one plus 1
         obs_space: Box | None = None,            # by default without bounds, or 0 to 255 for bytes
         mask: npt.ArrayLike | None = None,       # (n, n_actions) bool: the actions that exist in obs
         next_mask: npt.ArrayLike | None = None,  # (n, n_actions) bool: those that exist in next_obs
@@ -193,8 +195,8 @@ class ReplayBuffer(Reader):
         return part
 
     def split(self,
-        share: float,   # of the episodes, in (0, 1): about so many go into the first
-        seed: int = 0,  # of the random numbers that choose them
+        share: Share,    # of the episodes, in (0, 1): about so many go into the first
+        seed: Seed = 0,  # of the random numbers that choose them
     ) -> tuple[ReplayBuffer, ReplayBuffer]:
         "Two buffers, whole episodes in either, chosen at random. Raises `ValueError` where one would be empty."
         check_probability("share", share)
@@ -229,8 +231,8 @@ class ReplayBuffer(Reader):
 
     @classmethod
     def load(cls,
-        path: str | Path,         # a file that `save` wrote
-        size: int | None = None,  # transitions to make room for, as many as there was room for by default
+        path: str | Path,           # a file that `save` wrote
+        size: Count | None = None,  # transitions to make room for, as many as there was room for by default
     ) -> ReplayBuffer:
         """Read a buffer, of the class that was saved; of too many transitions the newest are kept.
 
@@ -246,3 +248,6 @@ class ReplayBuffer(Reader):
         with name_damage(path, f"a {KIND}"):
             put_back(buffer, header, per_block(arrays))
         return buffer
+
+# %% ../nbs/01_buffers.ipynb #c04d293e
+check_calls(__name__)   # arguments are compared with their annotations (00j)

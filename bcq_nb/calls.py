@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import wraps
@@ -16,7 +17,7 @@ from typing import Any, get_type_hints
 from .arguments import Meaning, meaning_of, named
 
 # %% auto #0
-__all__ = ['WrongArgument', 'shown', 'resolve', 'annotations_of', 'Arguments', 'checked', 'check_class', 'check_calls']
+__all__ = ['WrongArgument', 'shown', 'resolve', 'annotations_of', 'Arguments', 'checked', 'check_class', 'check_calls', 'warn']
 
 # %% ../nbs/00j_calls.ipynb #4f70b5cd
 class WrongArgument(ValueError, TypeError):
@@ -27,8 +28,9 @@ def shown(
     value: Any,  # what was given
 ) -> str:        # one line
     "A value in an error: of arrays their shape and type, of long texts the beginning."
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
-        return f"{named(type(value))} of shape {tuple(value.shape)} and type {value.dtype}"
+    if hasattr(value, "shape") and hasattr(value, "__array__"):   # an array, a tensor, a table
+        numbers = f" and type {value.dtype}" if hasattr(value, "dtype") else ""
+        return f"{named(type(value))} of shape {tuple(value.shape)}{numbers}"
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:50]}… ({named(type(value))})"
 
@@ -116,9 +118,7 @@ def check_class(
     for name, value in list(vars(kind).items()):
         if name.startswith("_") and name != constructor:
             continue
-        if name == "__new__":
-            kind.__new__ = staticmethod(checked(value, kind))   # type: ignore[assignment]
-        elif inspect.isfunction(value):
+        if inspect.isfunction(value):
             setattr(kind, name, checked(value, kind))
         elif isinstance(value, classmethod | staticmethod):
             setattr(kind, name, type(value)(checked(value.__func__, kind)))
@@ -136,3 +136,16 @@ def check_calls(
             names[name] = checked(value)
         elif inspect.isclass(value) and not issubclass(value, BaseException) and not getattr(value, "_is_protocol", 0):
             check_class(value)
+
+# %% ../nbs/00j_calls.ipynb #6cca4469
+def warn(
+    message: str,  # one line: what is doubtful, and what to do
+) -> None:
+    "Warn, with the first line outside of this package as the place."
+    inside = __name__.partition(".")[0]
+    level = 1
+    frame = inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == inside:
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, stacklevel=level)

@@ -16,6 +16,8 @@ import torch
 from gymnasium.spaces import Box
 from typing_extensions import Self
 
+from .arguments import Positive, Seed
+from .calls import check_calls
 from .checks import check_count
 from .files import name_damage
 from .networks import QNetwork
@@ -82,9 +84,9 @@ class Progress(NamedTuple):
 
 
 def split_progress(
-    header: dict[str, Any],            # of a file, checked
-    tensors: dict[str, torch.Tensor],  # all of the file
-) -> tuple[dict[str, torch.Tensor], Progress | None]:   # what the agent's `state_dict` gave; how far its training was
+    header: dict[str, Any],                            # of a file, checked
+    tensors: dict[str, torch.Tensor],                  # all of the file
+) -> tuple[dict[str, torch.Tensor], Progress | None]:  # what the agent's `state_dict` gave; how far its training was
     "The agent's tensors, and those of its training. Raises `ValueError` for tensors of a training that there is not."
     ours = section(tensors, "progress.")
     state = {name: value for name, value in tensors.items() if not name.startswith("progress.")}
@@ -100,21 +102,21 @@ class Checkpoint:
 
     A class made from this one has the constructor below, and sets what is listed here without a value.
     """
-    make_config: type[Any]                # the class of its configuration, a dataclass
-    config: Any                           # one of it
-    obs_space: Box                        # observations of one environment
-    n_actions: int                        # number of actions
-    network: QNetwork                     # the network that learns
-    target: QNetwork                      # its slow copy
-    optimizer: torch.optim.Optimizer      # Adam over the network's parameters
-    rng: np.random.Generator              # where its exploration comes from
-    updates: int = 0                      # updates so far
-    history: list[dict]                   # a row for each evaluation so far
-    bounds: tuple[float, float] | None = None   # least and largest possible value, where known
-    masked: bool = False                  # it has learned with masks, and is to be asked with them
-    table: Table | None = None            # how the table that it has learned from became numbers, if it was one
+    make_config: type[Any]                     # the class of its configuration, a dataclass
+    config: Any                                # one of it
+    obs_space: Box                             # observations of one environment
+    n_actions: int                             # number of actions
+    network: QNetwork                          # the network that learns
+    target: QNetwork                           # its slow copy
+    optimizer: torch.optim.Optimizer           # Adam over the network's parameters
+    rng: np.random.Generator                   # where its exploration comes from
+    updates: int = 0                           # updates so far
+    history: list[dict]                        # a row for each evaluation so far
+    bounds: tuple[float, float] | None = None  # least and largest possible value, where known
+    masked: bool = False                       # it has learned with masks, and is to be asked with them
+    table: Table | None = None                 # how the table that it has learned from became numbers, if it was one
 
-    def __init__(self, obs_space: Box, n_actions: int, config: Any = None, seed: int = 0, device: str = "auto"):
+    def __init__(self, obs_space: Box, n_actions: int, config: Any = None, seed: Seed = 0, device: str = "auto"):
         raise NotImplementedError("a class made from this one makes its networks here")
 
     def state_dict(self) -> dict[str, torch.Tensor]:
@@ -191,9 +193,9 @@ class Checkpoint:
 
     @classmethod
     def load(cls,
-        path: str | Path,         # a file that `save` wrote, checkpoint or not
-        device: str = "auto",     # "auto" is a GPU where there is one
-        lr: float | None = None,  # the learning rate from here on, by default that of the file
+        path: str | Path,            # a file that `save` wrote, checkpoint or not
+        device: str = "auto",        # "auto" is a GPU where there is one
+        lr: Positive | None = None,  # the learning rate from here on, by default that of the file
     ) -> Self:
         """Read an agent of this class, or of one made from it and imported so far. Never unpickles.
 
@@ -213,3 +215,6 @@ class Checkpoint:
             state, _ = split_progress(header, tensors)
             agent.take_over(header, state)
         return agent
+
+# %% ../nbs/04a_checkpoints.ipynb #c0e023c3
+check_calls(__name__)   # arguments are compared with their annotations (00j)

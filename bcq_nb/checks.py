@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import Count, Natural
+from .calls import check_calls
+
 # %% auto #0
 __all__ = ['NUMBERS', 'TIMES', 'HOURS', 'refuses', 'is_number', 'check_count', 'check_probability', 'check_above_zero',
            'survives', 'check_array', 'check_actions', 'find_column', 'refuse_rows', 'refuse_missing', 'refuse_kind',
@@ -66,7 +69,7 @@ def check_probability(
 ) -> float:      # the same number
     "A number in [0, 1]. Raises `ValueError` for anything else, NaN among it."
     if not is_number(value) or not 0 <= value <= 1:   # NaN fails every comparison
-        raise ValueError(f"{name} is {value!r}: a probability is in [0, 1]")
+        raise ValueError(f"{name} is {value!r}: it must be a number from 0 to 1")
     return float(value)
 
 
@@ -96,7 +99,7 @@ def survives(
 def check_array(
     name: str,                   # what the array is called in the error
     value: npt.ArrayLike,        # the array, or what NumPy makes one of
-    shape: tuple[int, ...],      # the shape that it must have
+    shape: tuple[Natural, ...],  # the shape that it must have
     dtype: npt.DTypeLike,        # the type that it is kept as
 ) -> np.ndarray:                 # a copy in that type, contiguous
     "A copy of an array that fits. Raises `ValueError` where it does not: shape, type, NaN, infinity, huge integers."
@@ -119,7 +122,7 @@ def check_array(
 def check_actions(
     actions: npt.ArrayLike,           # (n,) integers in [0, n_actions), one for each environment
     n: int,                           # how many environments
-    n_actions: int,                   # how many actions each has
+    n_actions: Count,                 # how many actions each has
     mask: np.ndarray | None = None,   # (n, n_actions) bool: actions that exist now; None: all do
 ) -> np.ndarray:                      # (n,) int64
     "The same actions. Raises `ValueError` for a wrong number of them, for fractions and for actions that do not exist."
@@ -248,3 +251,6 @@ def flag_column(
     values = number_column(frame, name)
     refuse_rows(name, (values != 0) & (values != 1), "is neither 0 nor 1", "a flag is 0 or 1, False or True")
     return values.astype(bool)
+
+# %% ../nbs/00b_checks.ipynb #c020f465
+check_calls(__name__)   # arguments are compared with their annotations (00j)

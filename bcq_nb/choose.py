@@ -11,8 +11,10 @@ from pathlib import Path
 
 from typing_extensions import Self
 
+from .arguments import Count, Seed, Share
 from .bcq import BCQConfig, DiscreteBCQ, check_offline
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checks import check_count, check_probability
 from .columns import Columns, read_log
 from .evidence import whole_episodes
@@ -48,8 +50,8 @@ class Choose(Fit):
     "From a log to a policy: report, training, what it would do differently. With --select, the best of several."
     select: bool = False            # learn several policies, choose one, judge it by as many episodes again as held_out
     thresholds: str | None = None   # with select: each τ to try, commas between them; by default 0.1,0.3,0.5
-    stops: int = 4                  # with select: points of the training at which a policy is kept, at most, from 1
-    fqe_updates: int | None = None  # with select: steps of each fitted Q evaluation at first; by default as needed
+    stops: Count = 4                # with select: points of the training at which a policy is kept, at most, from 1
+    fqe_updates: Count | None = None  # with select: steps of each fitted Q evaluation at first; by default as needed
 
     def __post_init__(self):
         super().__post_init__()
@@ -82,9 +84,9 @@ class Choose(Fit):
 # %% ../nbs/19d_choose.ipynb #debaab1b
 def three_parts(
     batch: ReplayBuffer,   # a log
-    held_out: float,       # share of the episodes to choose by, and as much to judge by, above 0 and below 0.5
-    seed: int,             # of the random numbers that deal them out
-) -> tuple[ReplayBuffer, ReplayBuffer, ReplayBuffer]:   # to learn from, to choose by, to judge by
+    held_out: Share,       # share of the episodes to choose by, and as much to judge by, above 0 and below 0.5
+    seed: Seed,            # of the random numbers that deal them out
+) -> tuple[ReplayBuffer, ReplayBuffer, ReplayBuffer]:  # to learn from, to choose by, to judge by
     "Whole episodes in each part. Raises `ValueError` where one is too small."
     rest, choose_by = batch.split(round(1 - held_out, 12), seed)
     learn_from, judge_by = rest.split(round(1 - held_out / (1 - held_out), 12), seed)
@@ -97,9 +99,9 @@ def three_parts(
 
 # %% ../nbs/19d_choose.ipynb #d5122cea
 def candidate_files(
-    run: LogRun,        # in whose folder they are
-    settings: Choose,   # settled
-) -> dict[float, list[Path]]:   # threshold -> a file for each stopping point
+    run: LogRun,               # in whose folder they are
+    settings: Choose,          # settled
+) -> dict[float, list[Path]]:  # threshold -> a file for each stopping point
     "Where the candidates are."
     stops = [*range(settings.every, settings.updates, settings.every), settings.updates]
     folder = run.folder / "candidates"
@@ -202,3 +204,6 @@ def run_choose(
     write_verdict(run, chosen, judge_by, settings)
     write_changes(run, judge_by)
     print(f"\nall of it is in {run.folder}; to decide: bcq act {run.agent} NEW.csv")
+
+# %% ../nbs/19d_choose.ipynb #c0ebd73a
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -17,8 +17,10 @@ from typing import Annotated, Any
 import torch
 from tqdm import tqdm
 
+from .arguments import Count, EnvId
 from .atari import is_atari
 from .bcq import BCQConfig
+from .calls import check_calls
 from .choose import Choose, run_choose
 from .columns import Columns
 from .compare import Compare, run_compare
@@ -37,8 +39,8 @@ DEFAULT_ENV = "CartPole-v1"
 
 
 def default_settings(
-    env_id: str = DEFAULT_ENV,  # a Gymnasium id
-    atari_steps: int = 20_000,  # on Atari, environment steps of the behavior policy
+    env_id: EnvId = DEFAULT_ENV,  # a Gymnasium id
+    atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
 ) -> Pipeline:
     "What `bcq pipeline` uses unless told otherwise."
     if is_atari(env_id):
@@ -125,9 +127,9 @@ def read_words(
 
 # %% ../nbs/20_cli.ipynb #486fadc9
 def defaults_of(
-    env_id: str,                 # a Gymnasium id
-    atari_steps: int = 20_000,   # on Atari, environment steps of the behavior policy
-) -> dict[type, Any]:            # class -> an object of it
+    env_id: EnvId,                # a Gymnasium id
+    atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
+) -> dict[type, Any]:             # class -> an object of it
     "What the commands about a run use unless told otherwise."
     pipeline = default_settings(env_id, atari_steps)
     parts = (Run(DEFAULT_ENV), pipeline, pipeline.behavioral, pipeline.generate, pipeline.train)
@@ -189,3 +191,6 @@ def main(
     except (ValueError, ImportError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         print(f"bcq: {error}", file=sys.stderr)
         sys.exit(2)
+
+# %% ../nbs/20_cli.ipynb #c00898b2
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .logs import from_frame, read_table
 from .tables import Table
 
@@ -92,3 +93,6 @@ def read_new(
     "A table whose rows are to be decided. What is no number to the agent stays as it is written: 007 is not 7."
     numbers = set(table.obs) | (set(table.mask) if len(table.mask) > 1 else set())
     return read_table(path, text=[name for name in read_table(path).columns if name not in numbers])
+
+# %% ../nbs/08d_columns.ipynb #c054ca84
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -11,8 +11,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from .arguments import Count, Seed
 from .bcq import DiscreteBCQ
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checks import check_count
 from .columns import Columns, read_log
 from .evidence import whole_episodes
@@ -93,8 +95,8 @@ def new_episodes(
 class Compare:
     "Compare policies of one or more runs on episodes that none of them has learned from, and choose one."
     out: Path | None = None   # a folder for selection.txt, selection.png and selection.json; by default none is written
-    fqe_updates: int | None = None  # gradient steps of each fitted Q evaluation at first; by default what the log needs
-    seed: int = 0             # of everything that is random, from 0
+    fqe_updates: Count | None = None  # steps of each fitted Q evaluation at first; by default what the log needs
+    seed: Seed = 0            # of everything that is random, from 0
     device: str = "auto"      # where networks compute: "auto" is a GPU where there is one
 
     def __post_init__(self):
@@ -131,3 +133,6 @@ def run_compare(
     print(selection)
     if settings.out is not None:
         save_report(settings.out, "selection", selection)
+
+# %% ../nbs/19e_compare.ipynb #c01f83af
+check_calls(__name__)   # arguments are compared with their annotations (00j)

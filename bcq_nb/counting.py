@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arguments import Count, Discount, Probability
+from .calls import check_calls
 from .extrapolation import Transitions, constrain, greedy
 
 # %% auto #0
@@ -29,8 +31,8 @@ class Counted:
 
 
 def count_log(
-    steps: Transitions,      # a log
-    shape: tuple[int, int],  # (S, A): how many states and actions there are
+    steps: Transitions,          # a log
+    shape: tuple[Count, Count],  # (S, A): how many states and actions there are
 ) -> Counted:
     "Count the steps of a log."
     n_states, n_actions = shape
@@ -45,10 +47,10 @@ def count_log(
 
 
 def one_step_values(
-    model: Counted,   # what the log says
-    v: np.ndarray,    # (S,) value of being in each state
-    discount: float,  # what a reward one step later is worth, in [0, 1]
-) -> np.ndarray:      # (S, A) value of each action; 0 for a pair that was not seen
+    model: Counted,      # what the log says
+    v: np.ndarray,       # (S,) value of being in each state
+    discount: Discount,  # what a reward one step later is worth, in [0, 1]
+) -> np.ndarray:         # (S, A) value of each action; 0 for a pair that was not seen
     "The mean reward of each action plus the discounted value of where it led."
     worth = model.reward + discount * v[model.next_state]
     return np.bincount(model.pair, model.share * worth, model.n.size).reshape(model.n.shape)
@@ -58,11 +60,11 @@ Choice = Callable[[np.ndarray], np.ndarray]   # values of actions (S, A) to the 
 
 
 def plan(
-    model: Counted,         # what the log says
-    choose: Choice,         # the best policy that a constraint permits
-    discount: float = 1.0,  # what a reward one step later is worth, in [0, 1]
-    rounds: int = 5_000,    # at most
-) -> tuple[np.ndarray, np.ndarray]:   # (S, A) a policy; (S,) what the learner believes that it is worth
+    model: Counted,                  # what the log says
+    choose: Choice,                  # the best policy that a constraint permits
+    discount: Discount = 1.0,        # what a reward one step later is worth, in [0, 1]
+    rounds: Count = 5_000,           # at most
+) -> tuple[np.ndarray, np.ndarray]:  # (S, A) a policy; (S,) what the learner believes that it is worth
     "Value iteration in the world that the log shows, until no value changes."
     v = np.zeros(len(model.n))
     for _ in range(rounds):
@@ -78,7 +80,7 @@ def plan(
 # %% ../nbs/08c_counting.ipynb #276efe16
 def likely(
     probabilities: np.ndarray,  # (..., A) of a behavior policy
-    threshold: float,           # τ in [0, 1]
+    threshold: Probability,     # τ in [0, 1]
 ) -> np.ndarray:                # (..., A) bool
     "The actions that discrete BCQ allows: those above τ times the likeliest, and the likeliest; at τ = 0 those seen."
     ratio = probabilities / probabilities.max(axis=-1, keepdims=True)
@@ -87,8 +89,8 @@ def likely(
 
 def plan_bcq(
     model: Counted,         # what the log says
-    threshold: float,       # τ in [0, 1]
-    discount: float = 1.0,  # what a reward one step later is worth, in [0, 1]
+    threshold: Probability,  # τ in [0, 1]
+    discount: Discount = 1.0,  # what a reward one step later is worth, in [0, 1]
 ) -> tuple[np.ndarray, np.ndarray]:   # as `plan`
     "Discrete BCQ with tables: the best of the actions that are likely enough."
     allowed = likely(model.behavior, threshold)
@@ -96,10 +98,10 @@ def plan_bcq(
 
 
 def plan_spibb(
-    model: Counted,         # what the log says
-    known_from: int,        # visits from which on a pair is known
-    discount: float = 1.0,  # what a reward one step later is worth, in [0, 1]
-) -> tuple[np.ndarray, np.ndarray]:   # as `plan`
+    model: Counted,                  # what the log says
+    known_from: int,                 # visits from which on a pair is known
+    discount: Discount = 1.0,        # what a reward one step later is worth, in [0, 1]
+) -> tuple[np.ndarray, np.ndarray]:  # as `plan`
     "SPIBB (arXiv 1712.06924): actions that are not known as often as in the log, and the best of the others."
     known = model.n >= known_from
     kept = np.where(known, 0, model.behavior)
@@ -108,10 +110,10 @@ def plan_spibb(
 
 # %% ../nbs/08c_counting.ipynb #26a115ec
 def policy_values(
-    model: Counted,         # what the log says; without discount, all of its episodes must have ended
-    policy: np.ndarray,     # (S, A) probability of each action
-    discount: float = 1.0,  # what a reward one step later is worth, in [0, 1]
-) -> np.ndarray:            # (S, A) values of actions if the policy is obeyed; 0 in a state that was not seen
+    model: Counted,            # what the log says; without discount, all of its episodes must have ended
+    policy: np.ndarray,        # (S, A) probability of each action
+    discount: Discount = 1.0,  # what a reward one step later is worth, in [0, 1]
+) -> np.ndarray:               # (S, A) values of actions if the policy is obeyed; 0 in a state that was not seen
     "What a log says of a policy; each pair has one visit more, which went as its state's visits did in the mean."
     n_states, n_actions = policy.shape
     known = model.n / (model.n + 1)                                # (S, A)
@@ -128,11 +130,14 @@ def policy_values(
 
 
 def model_value(
-    model: Counted,         # what the log says
-    policy: np.ndarray,     # (S, A) probability of each action
-    first: np.ndarray,      # (n,) int: the states in which the log's episodes begin
-    discount: float = 1.0,  # what a reward one step later is worth, in [0, 1]
+    model: Counted,            # what the log says
+    policy: np.ndarray,        # (S, A) probability of each action
+    first: np.ndarray,         # (n,) int: the states in which the log's episodes begin
+    discount: Discount = 1.0,  # what a reward one step later is worth, in [0, 1]
 ) -> float:
     "An estimate of a policy's value: the direct method, with counts as its model."
     v = (policy * policy_values(model, policy, discount)).sum(axis=1)
     return float(v[first].mean())
+
+# %% ../nbs/08c_counting.ipynb #c05692fa
+check_calls(__name__)   # arguments are compared with their annotations (00j)

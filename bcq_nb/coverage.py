@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from .arguments import Count, Probability, Seed
 from .bcq import BCQConfig, allowed_actions
 from .buffers import Batch, ReplayBuffer
+from .calls import check_calls
 from .environments import stream
 from .evaluation import COLORS, MARKERS, OTHER, label_ends
 from bcq_nb.imitation import (
@@ -65,11 +67,11 @@ def predict(
 def hold_out(
     buffer: ReplayBuffer,             # a log, at least 10 episodes
     config: BCQConfig | None = None,  # of the imitations, as `imitate` takes it
-    updates: int = 2_000,             # of each imitation, at most
-    seed: int = 0,                    # of everything
+    updates: Count = 2_000,           # of each imitation, at most
+    seed: Seed = 0,                   # of everything
     device: str = "auto",             # "auto" is a GPU where there is one
     progress: bool = False,           # show bars
-    most: int = 20_000,               # decisions to judge by, at most
+    most: Count = 20_000,             # decisions to judge by, at most
 ) -> HeldOut:
     "Learn from 80 % of the episodes, and from each half of these; predict the others."
     learned, unseen = buffer.split(0.8, seed)
@@ -132,9 +134,9 @@ class Choice:
 
 
 def choices(
-    held: HeldOut,                 # decisions and predictions
-    thresholds: Sequence[float],   # each in [0, 1]
-) -> tuple[Choice, ...]:           # one for each threshold
+    held: HeldOut,                      # decisions and predictions
+    thresholds: Sequence[Probability],  # each in [0, 1]
+) -> tuple[Choice, ...]:                # one for each threshold
     "Count what the constraint would allow."
     logits = torch.from_numpy(held.imitated).log()
     exists = torch.ones(logits.shape, dtype=torch.bool) if held.mask is None else torch.from_numpy(held.mask)
@@ -208,3 +210,6 @@ def choice_table(
     head = ("", "actions allowed   states with a choice   logged actions allowed")
     lines = [(f"τ = {row.threshold:g}", f"{row.allowed:15.2f}{row.choice:23.0%}{row.logged:25.0%}") for row in rows]
     return [head, *lines]
+
+# %% ../nbs/07f_coverage.ipynb #c060634b
+check_calls(__name__)   # arguments are compared with their annotations (00j)

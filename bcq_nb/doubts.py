@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .calls import check_calls
 from .checks import TIMES, find_column, number_column, refuse_missing, refuse_rows
 from .tables import Label, Table, distinguish
 
@@ -245,3 +246,6 @@ def tell_all(
         notes += tell_alike(name, words)
     counts = np.bincount(columns["action"], minlength=table.n_actions)
     return notes + tell_actions(table.actions, counts)
+
+# %% ../nbs/07c_doubts.ipynb #c0edd266
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -18,8 +18,10 @@ from tqdm.auto import trange
 from typing_extensions import Self
 
 from .agents import Agent, existing, new_network, pick_device
+from .arguments import Count, Discount, EnvId, Positive, Rate, Seed
 from .atari import AtariConfig, is_atari
 from .buffers import Batch
+from .calls import check_calls
 from .checks import check_above_zero, check_count, check_probability
 from .environments import default_eps, make_envs, reset_envs, spaces_of, step_envs, stream
 from .evaluation import evaluate
@@ -47,20 +49,20 @@ __all__ = ['DQNConfig', 'at_action', 'move_target', 'DQN', 'DoubleDQN', 'train_b
 class DQNConfig:
     "How Q-learning learns; the defaults are the authors' for vector observations. Raises `ValueError`."
     # The network
-    hidden: tuple[int, ...] = (256, 256)  # features of each head's hidden layers (authors: 256 256)
+    hidden: tuple[Count, ...] = (256, 256)  # features of each head's hidden layers (authors: 256 256)
     scale_obs: bool = True                # divide uint8 observations by 255 (ours, as is usual; the authors do not)
     standardize: bool = False             # vectors less the batch's mean, over its deviation (ours; the authors do not)
     # The target
-    discount: float = 0.99                # γ in [0, 1] (authors: 0.99; Mnih et al. 2015)
-    target_rate: float = 0.005            # ρ in (0, 1], share of the way to the online network (authors: 0.005)
-    target_every: int = 1                 # updates from one such step to the next (authors: 1)
+    discount: Discount = 0.99             # γ in [0, 1] (authors: 0.99; Mnih et al. 2015)
+    target_rate: Rate = 0.005             # ρ in (0, 1], share of the way to the online network (authors: 0.005)
+    target_every: Count = 1               # updates from one such step to the next (authors: 1)
     clip_reward: bool = False             # learn from rewards clipped to [-1, 1] (Mnih et al. 2015, for Atari)
     clip_target: bool = False             # keep targets within the bounds of the values (ours; off, as the authors)
     scale_reward: bool = False            # the loss's unit: root mean square of paid rewards (ours; off, too)
     # The optimizer
-    lr: float = 3e-4                      # α, Adam's learning rate (authors: 3e-4)
-    adam_eps: float = 1e-8                # what Adam adds to its denominator (authors: 1e-8)
-    batch_size: int = 64                  # transitions in an update (authors: 64)
+    lr: Positive = 3e-4                   # α, Adam's learning rate (authors: 3e-4)
+    adam_eps: Positive = 1e-8             # what Adam adds to its denominator (authors: 1e-8)
+    batch_size: Count = 64                # transitions in an update (authors: 64)
 
     def __post_init__(self):
         for features in self.hidden:
@@ -98,7 +100,7 @@ def at_action(
 def move_target(
     target: list[torch.Tensor],  # θ', changed in place
     online: list[torch.Tensor],  # θ, in the same order
-    rate: float,                 # ρ in (0, 1]; 1 copies
+    rate: Rate,                  # ρ in (0, 1]; 1 copies
 ) -> None:
     "Move the target a share of the way to the online weights: θ' ← θ' + ρ (θ - θ')."
     with torch.no_grad():
@@ -116,9 +118,9 @@ class DQN(Agent):
 
     def __init__(self,
         obs_space: Box,                   # observations of one environment
-        n_actions: int,                   # number of actions
+        n_actions: Count,                 # number of actions
         config: DQNConfig | None = None,  # how to learn, a `make_config`; its defaults by default
-        seed: int = 0,                    # of the initial weights and of exploration
+        seed: Seed = 0,                   # of the initial weights and of exploration
         device: str = "auto",             # "auto" is a GPU where there is one
     ):
         self.config = self.make_config() if config is None else config
@@ -185,13 +187,13 @@ class DoubleDQN(DQN):
 
 # %% ../nbs/05_dqn.ipynb #3c631651
 def train_behavioral(
-    env_id: str,                             # a Gymnasium id
-    steps: int,                              # environment steps, warm-up included; rounded up to a multiple of `n_envs`
+    env_id: EnvId,                           # a Gymnasium id
+    steps: Count,                            # environment steps, warm-up included; rounded up to a multiple of `n_envs`
     config: DQNConfig | None = None,         # how to learn; the environment's defaults by default
     exploration: Exploration | None = None,  # how to explore; the environment's defaults by default
-    seed: int = 0,                           # of everything
-    eval_every: int = 5_000,                 # steps from one evaluation to the next
-    eval_episodes: int = 10,                 # episodes of each
+    seed: Seed = 0,                          # of everything
+    eval_every: Count = 5_000,               # steps from one evaluation to the next
+    eval_episodes: Count = 10,               # episodes of each
     atari: AtariConfig | None = None,        # preprocessing, for `ALE/…` only
     device: str = "auto",                    # "auto" is a GPU where there is one
     progress: bool = True,                   # show a bar
@@ -246,3 +248,6 @@ def train_behavioral(
     if replay is not None:
         buffer.save(replay)
     return agent
+
+# %% ../nbs/05_dqn.ipynb #c0470998
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -14,7 +14,9 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 
+from .arguments import Count, EnvId, Probability, Seed
 from .atari import AtariConfig, is_atari, make_atari_env, make_atari_envs
+from .calls import check_calls
 from .checks import check_actions, check_count
 from .masks import mask_after, mask_of, random_actions, read_masks, takes_mask
 from .names import plain_errors
@@ -27,7 +29,7 @@ __all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'make
 
 # %% ../nbs/03_environments.ipynb #06ecfc0e
 def stream(
-    seed: int,                 # the one seed of a run, at least 0
+    seed: Seed,                # the one seed of a run, at least 0
     purpose: str,              # what the numbers are for, "exploration" for example
 ) -> np.random.Generator:      # a stream of its own
     "Random numbers for one purpose, independent of those for any other. Raises `ValueError` for a negative seed."
@@ -37,9 +39,9 @@ def stream(
 
 # %% ../nbs/03_environments.ipynb #5171b43f
 def start_seeds(
-    seed: int,    # of the run
-    n_envs: int,  # how many environments
-) -> list[int]:   # a seed for each; the first k of n are the k of k
+    seed: Seed,     # of the run
+    n_envs: Count,  # how many environments
+) -> list[int]:     # a seed for each; the first k of n are the k of k
     "A seed for each environment, drawn rather than counted up: with `seed + i`, runs 0 and 1 would share all but one."
     drawn = stream(seed, "environments").integers(2**31, size=n_envs)
     return [int(number) for number in drawn]
@@ -55,7 +57,7 @@ def spaces_of(
 
 
 def check_spaces(
-    env_id: str,               # for the error
+    env_id: EnvId,             # for the error
     env: VectorEnv | gym.Env,  # one environment, or several
 ) -> None:
     "Raises `ValueError`, with what to do, where discrete BCQ cannot learn from such observations or take such actions."
@@ -76,9 +78,9 @@ def check_spaces(
 
 # %% ../nbs/03_environments.ipynb #c27ec893
 def make_envs(
-    env_id: str,                        # a Gymnasium id: `CartPole-v1`, `ALE/Pong-v5`
-    n_envs: int = 1,                    # how many at once, at least 1
-    seed: int = 0,                      # of starts and of all other chance inside the environments
+    env_id: EnvId,                      # a Gymnasium id: `CartPole-v1`, `ALE/Pong-v5`
+    n_envs: Count = 1,                  # how many at once, at least 1
+    seed: Seed = 0,                     # of starts and of all other chance inside the environments
     atari: AtariConfig | None = None,   # preprocessing, for `ALE/…` only
 ) -> VectorEnv:                         # observations (n_envs, *obs_shape), Discrete actions, SAME_STEP autoreset
     """Environments that step together, a new episode beginning in the step in which one ends.
@@ -102,8 +104,8 @@ def make_envs(
 
 # %% ../nbs/03_environments.ipynb #ed6c048b
 def make_env(
-    env_id: str,                        # as in `make_envs`
-    seed: int = 0,                      # as in `make_envs`
+    env_id: EnvId,                      # as in `make_envs`
+    seed: Seed = 0,                     # as in `make_envs`
     atari: AtariConfig | None = None,   # as in `make_envs`
 ) -> gym.Env:                           # `render()` gives (height, width, 3) uint8
     "Environment 0 of `make_envs`, step for step, alone and with a picture. Raises what `make_envs` raises."
@@ -170,8 +172,8 @@ def step_envs(
 # %% ../nbs/03_environments.ipynb #7dd8a396
 def explore(
     action: np.ndarray,               # (n,) int: what the policy would do
-    eps: float | np.ndarray,          # probability in [0, 1] of a random action instead, one for all or one for each
-    n_actions: int,                   # number of actions
+    eps: Probability | np.ndarray,    # probability in [0, 1] of a random action instead, one for all or one for each
+    n_actions: Count,                 # number of actions
     rng: np.random.Generator,         # where chance comes from
     mask: np.ndarray | None = None,   # (n, n_actions) bool: actions that exist; None: all do
 ) -> np.ndarray:                      # (n,) int
@@ -182,8 +184,8 @@ def explore(
 
 
 def default_eps(
-    env_id: str,   # a Gymnasium id
-) -> float:        # 0.001 on Atari, 0 elsewhere
+    env_id: EnvId,  # a Gymnasium id
+) -> float:         # 0.001 on Atari, 0 elsewhere
     "Probability of a random action when a policy is measured or filmed: `eval_eps` of the authors' code."
     return 0.001 if is_atari(env_id) else 0.0
 
@@ -234,3 +236,6 @@ def check_fits(
     if takes != gives and (is_picture or takes == np.uint8):    # bytes are divided by 255, other numbers are not
         raise ValueError(f"the agent takes observations of type {policy.obs_space.dtype}, and the environment gives "
                          f"{obs_space.dtype}: load the agent that was trained on it")
+
+# %% ../nbs/03_environments.ipynb #c04f66a1
+check_calls(__name__)   # arguments are compared with their annotations (00j)

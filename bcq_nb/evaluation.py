@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arguments import Count, EnvId, Probability, Seed
 from .atari import AtariConfig
+from .calls import check_calls
 from .checks import check_count, check_probability
 from .environments import check_fits, explore, make_envs, policy_of, reset_envs, spaces_of, step_envs, stream
 from .plain import begin_anew, limit_of
@@ -54,22 +56,22 @@ class Evaluation:
 
 # %% ../nbs/03a_evaluation.ipynb #849e02b3
 def shares(
-    episodes: int,  # how many in all
-    n_envs: int,    # among how many environments
-) -> np.ndarray:    # (n_envs,) int: how many each one plays
+    episodes: Count,  # how many in all
+    n_envs: Count,    # among how many environments
+) -> np.ndarray:      # (n_envs,) int: how many each one plays
     "Episodes dealt out like cards: nobody has two more than anybody else."
     return episodes // n_envs + (np.arange(n_envs) < episodes % n_envs)
 
 # %% ../nbs/03a_evaluation.ipynb #ca3d2c69
 def evaluate(
     policy: Any,                       # an object with `act`, or a function, of obs or of obs and mask: see `policy_of`
-    env_id: str,                       # a Gymnasium id
-    episodes: int = 10,                # how many, at least 1
-    seed: int = 0,                     # of starts, sticky actions and ε; the same one, the same starts
-    eps: float = 0.0,                  # probability of a random action; 1 is the random policy
+    env_id: EnvId,                     # a Gymnasium id
+    episodes: Count = 10,              # how many, at least 1
+    seed: Seed = 0,                    # of starts, sticky actions and ε; the same one, the same starts
+    eps: Probability = 0.0,            # probability of a random action; 1 is the random policy
     atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
-    n_envs: int = 16,                  # environments that play side by side, at most; no more than there are episodes
-    max_steps: int | None = None,      # of an episode, which is cut there; by default `limit_of` the environment
+    n_envs: Count = 16,                # environments that play side by side, at most; no more than there are episodes
+    max_steps: Count | None = None,    # of an episode, which is cut there; by default `limit_of` the environment
 ) -> Evaluation:                       # the first episode of every environment, then the second of every one, …
     """Play whole episodes, the share of each environment fixed beforehand. Warns where one had to be cut.
 
@@ -236,3 +238,6 @@ def plot_returns(
     ax.margins(x=0)
     label_ends(ax, ends, colors)
     return ax
+
+# %% ../nbs/03a_evaluation.ipynb #c0d07182
+check_calls(__name__)   # arguments are compared with their annotations (00j)

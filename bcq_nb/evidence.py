@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from .arguments import Discount, Probability, Seed
 from .bcq import BCQConfig, check_fits_batch
 from .buffers import ReplayBuffer, check_buffer
+from .calls import check_calls
 from .checks import check_probability
 from .coverage import predict
 from .environments import stream
@@ -33,7 +35,7 @@ def action_probabilities(
     policy: Policy,                     # an agent, or a function (obs, mask) -> (B, n_actions) probabilities
     obs: torch.Tensor,                  # (B, *obs_shape)
     mask: torch.Tensor | None = None,   # (B, n_actions) bool: actions that exist; None: all do
-    softness: float = 0.0,              # share, in [0, 1], of random actions: of an agent's allowed ones, else of all
+    softness: Probability = 0.0,        # share, in [0, 1], of random actions: of an agent's allowed ones, else of all
 ) -> torch.Tensor:                      # (B, n_actions) float32, rows sum to 1
     "How likely a policy is to take each action. Raises `ValueError` for what is no distribution, `TypeError`."
     check_probability("softness", softness)
@@ -61,7 +63,7 @@ def imitate_others(
     learned: ReplayBuffer,   # episodes to imitate
     buffer: ReplayBuffer,    # with other episodes
     slots: np.ndarray,       # (B,) int: its steps that are asked about
-    seed: int,               # of everything
+    seed: Seed,              # of everything
     device: str,             # "auto" is a GPU where there is one
     progress: bool,          # show bars
 ) -> np.ndarray:             # (B, n_actions): 0 for an action that was never taken
@@ -79,7 +81,7 @@ def imitate_others(
 def cross_imitate(
     buffer: ReplayBuffer,          # a log
     episodes: list[np.ndarray],    # (T,) slots of each episode, at least 4
-    seed: int,                     # of everything
+    seed: Seed,                    # of everything
     device: str,                   # "auto" is a GPU where there is one
     progress: bool,                # show bars
 ) -> np.ndarray:                   # (N, n_actions) for all steps, episode after episode
@@ -145,7 +147,7 @@ def whole_episodes(
 def read_behavior(
     buffer: ReplayBuffer,                 # a log, from whose episodes no policy has learned
     others: ReplayBuffer | None = None,   # other episodes to imitate; by default each half is imitated for the other
-    seed: int = 0,                        # of everything
+    seed: Seed = 0,                       # of everything
     device: str = "auto",                 # "auto" is a GPU where there is one
     progress: bool = False,               # show bars
 ) -> Logged:
@@ -172,7 +174,7 @@ class Evidence:
     """
     reward: np.ndarray             # (n, T)
     ratio: np.ndarray              # (n, T) from 0: π(a|s) / π_b(a|s) of what was done
-    discount: float = 1.0          # γ in [0, 1]
+    discount: Discount = 1.0       # γ in [0, 1]
     q: np.ndarray | None = None    # (n, T): a model's Q(s, a)
     v: np.ndarray | None = None    # (n, T + 1): a model's V(s) of the policy
 
@@ -206,10 +208,10 @@ class Evidence:
 
 # %% ../nbs/08f_evidence.ipynb #9eb80024
 def policy_table(
-    policy: Policy,          # an agent, or a function (obs, mask) -> (B, n_actions)
-    logged: Logged,          # a log with N steps
-    softness: float = 0.0,   # as `action_probabilities`
-) -> np.ndarray:             # (N, n_actions)
+    policy: Policy,               # an agent, or a function (obs, mask) -> (B, n_actions)
+    logged: Logged,               # a log with N steps
+    softness: Probability = 0.0,  # as `action_probabilities`
+) -> np.ndarray:                  # (N, n_actions)
     "How likely a policy is to take each action in every state of a log. Raises as `action_probabilities`."
     parts = []
     for block in np.array_split(logged.slots, math.ceil(len(logged.slots) / 4096)):   # pictures would fill the memory
@@ -225,7 +227,7 @@ def policy_table(
 def gather(
     probabilities: np.ndarray,   # (N, n_actions) of the policy, from `policy_table`
     logged: Logged,              # the log
-    discount: float,             # γ in [0, 1]
+    discount: Discount,          # γ in [0, 1]
 ) -> Evidence:                   # without values of a model
     "The evidence for a policy. Raises `ValueError` for a discount out of range."
     check_probability("discount", discount)
@@ -248,3 +250,6 @@ def with_values(
     v[:, :-1] = logged.padded((probabilities * q).sum(axis=1), 0.0)
     v[np.arange(len(v)), logged.step[logged.last] + 1] = np.where(goes_on, after, 0)
     return replace(evidence, q=logged.padded(taken, 0.0), v=v)
+
+# %% ../nbs/08f_evidence.ipynb #c014e10d
+check_calls(__name__)   # arguments are compared with their annotations (00j)

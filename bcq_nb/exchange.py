@@ -18,8 +18,10 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Discrete, Space, Tuple
 
 from .alignment import MASK, PROB, add_episode, count_doubts, episode_in, observed, step_columns
+from .arguments import Count
 from .authors import tell
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checks import check_count
 from .environments import plain_errors
 from .frames import FrameBuffer
@@ -133,7 +135,7 @@ def empty_buffer(
 def from_minari(
     dataset: Any,      # a `minari.MinariDataset`, or the name of one on this machine: nothing is downloaded
     observe: Callable[[Any], Any] | None = None,  # makes an array (T + 1, …) of all observations of an episode
-    stack: int = 4,                               # frames in a stack, for a data set of single pictures (H, W)
+    stack: Count = 4,                             # frames in a stack, for a data set of single pictures (H, W)
     masks: bool = True,                           # whether action masks are taken over, if `infos` has "action_mask"
 ) -> ReplayBuffer:                                # a `FrameBuffer` for stacks
     """A buffer of a data set of Minari. What is doubtful is in its `notes`, and warned of.
@@ -225,3 +227,6 @@ def to_minari(
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return data
+
+# %% ../nbs/08a_exchange.ipynb #c05c731c
+check_calls(__name__)   # arguments are compared with their annotations (00j)

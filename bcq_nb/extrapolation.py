@@ -10,6 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .arguments import Count, Discount, Natural, NonNegative, Seed
+from .calls import check_calls
+
 # %% auto #0
 __all__ = ['MOVES', 'TabularMDP', 'grid_mdp', 'lookahead', 'state_values', 'action_values', 'Transitions', 'walk',
            'discounted_sum', 'hikers', 'count_transitions', 'seen_pairs', 'greedy', 'constrain', 'q_learning',
@@ -22,7 +25,7 @@ class TabularMDP:
     p: np.ndarray         # (S, A, S) probability of s' after action a in state s; sums to 1 over s'
     r: np.ndarray         # (S, A, S) reward of the step from s to s' by a
     terminal: np.ndarray  # (S,) bool: the episode ends on entering this state
-    discount: float       # what a reward one step later is worth, in [0, 1)
+    discount: Discount    # what a reward one step later is worth, in [0, 1)
 
     def __post_init__(self) -> None:
         p, r, terminal = self.p.shape, self.r.shape, self.terminal.shape
@@ -38,11 +41,11 @@ MOVES = {"U": (-1, 0), "R": (0, 1), "D": (1, 0), "L": (0, -1)}  # actions 0 to 3
 
 
 def grid_mdp(
-    rows: list[str],         # the map, a string a row: `G` goal, `C` cliff, anything else is floor
-    step: float = -1.0,      # reward of every step
-    fall: float = -20.0,     # reward of a step over the cliff, instead
-    discount: float = 0.9,   # what a reward one step later is worth, in [0, 1)
-) -> TabularMDP:             # states are numbered row by row; actions are 0 up, 1 right, 2 down, 3 left
+    rows: list[str],           # the map, a string a row: `G` goal, `C` cliff, anything else is floor
+    step: float = -1.0,        # reward of every step
+    fall: float = -20.0,       # reward of a step over the cliff, instead
+    discount: Discount = 0.9,  # what a reward one step later is worth, in [0, 1)
+) -> TabularMDP:               # states are numbered row by row; actions are 0 up, 1 right, 2 down, 3 left
     "A walk on a grid, every step certain. Raises `ValueError` where the rows have different lengths, or none."
     lengths = [len(row) for row in rows]
     if len(set(lengths)) != 1 or lengths[0] == 0:
@@ -116,7 +119,7 @@ class Transitions(NamedTuple):
 # %% ../nbs/00_extrapolation.ipynb #eb3991ce
 def walk(
     mdp: TabularMDP,  # a world made by `grid_mdp`
-    start: int,       # the state in which the walk begins
+    start: Natural,   # the state in which the walk begins
     moves: str,       # a letter a step: U up, R right, D down, L left
 ) -> Transitions:     # a row a step
     "The transitions of a walk. Raises `ValueError` for another letter, and for a move after the end."
@@ -136,7 +139,7 @@ def walk(
 # %% ../nbs/00_extrapolation.ipynb #3232f3fb
 def discounted_sum(
     rewards: np.ndarray,  # (T,) the rewards of an episode, in order
-    discount: float,      # what a reward one step later is worth
+    discount: Discount,   # what a reward one step later is worth
 ) -> float:
     "The discounted sum of an episode's rewards: what it was worth from its first state."
     return float((rewards * discount ** np.arange(len(rewards))).sum())
@@ -152,9 +155,9 @@ def hikers() -> tuple[TabularMDP, Transitions]:  # the map of twelve squares, an
 
 # %% ../nbs/00_extrapolation.ipynb #45eb4b24
 def count_transitions(
-    batch: Transitions,      # what was seen
-    shape: tuple[int, ...],  # (S, A): the number of states and of actions
-) -> np.ndarray:             # (S, A, S) int: N(s, a, s'), how often each step was seen
+    batch: Transitions,          # what was seen
+    shape: tuple[Natural, ...],  # (S, A): the number of states and of actions
+) -> np.ndarray:                 # (S, A, S) int: N(s, a, s'), how often each step was seen
     "Count the steps of a batch. Raises `ValueError` where it is empty, or names a state or action that is not there."
     n_states, n_actions = shape
     if len(batch.state) == 0:
@@ -171,9 +174,9 @@ def count_transitions(
 
 
 def seen_pairs(
-    batch: Transitions,      # what was seen
-    shape: tuple[int, ...],  # (S, A): the number of states and of actions
-) -> np.ndarray:             # (S, A) bool: whether (s, a) is in the batch
+    batch: Transitions,          # what was seen
+    shape: tuple[Natural, ...],  # (S, A): the number of states and of actions
+) -> np.ndarray:                 # (S, A) bool: whether (s, a) is in the batch
     "The pairs that a batch holds. Raises `ValueError` as `count_transitions`."
     return count_transitions(batch, shape).sum(axis=-1) > 0
 
@@ -198,12 +201,12 @@ def constrain(
 def q_learning(
     batch: Transitions,                 # all that the learner ever sees
     q_init: np.ndarray,                 # (S, A) the table to start from
-    discount: float,                    # what a reward one step later is worth, in [0, 1)
-    steps: int,                         # updates, each from one row drawn at random
+    discount: Discount,                 # what a reward one step later is worth, in [0, 1)
+    steps: Count,                       # updates, each from one row drawn at random
     lr: float = 1.0,                    # learning rate of a pair's first update, in (0, 1]
-    decay: float = 0.0,                 # after n updates of a pair its learning rate is lr / (1 + decay n)
+    decay: NonNegative = 0.0,           # after n updates of a pair its learning rate is lr / (1 + decay n)
     allowed: np.ndarray | None = None,  # (S, A) bool: the actions that the maximum looks at; None: all of them
-    seed: int = 0,                      # of the order in which rows are drawn
+    seed: Seed = 0,                     # of the order in which rows are drawn
 ) -> np.ndarray:                        # (S, A) the learned table; pairs that the batch lacks keep their initial value
     "Q-learning on a fixed batch. Raises `ValueError` where the batch is empty or does not fit the table."
     count_transitions(batch, q_init.shape)  # refuses a batch that does not fit
@@ -224,13 +227,13 @@ def q_learning(
 
 # %% ../nbs/00_extrapolation.ipynb #1a1cf0e5
 def batch_constrained_q_learning(
-    batch: Transitions,  # all that the learner ever sees
-    q_init: np.ndarray,  # (S, A) the table to start from
-    discount: float,     # what a reward one step later is worth, in [0, 1)
-    steps: int,          # updates, each from one row drawn at random
-    lr: float = 1.0,     # learning rate of a pair's first update, in (0, 1]
-    decay: float = 0.0,  # how fast it becomes smaller, as in `q_learning`
-    seed: int = 0,       # of the order in which rows are drawn
+    batch: Transitions,              # all that the learner ever sees
+    q_init: np.ndarray,              # (S, A) the table to start from
+    discount: Discount,              # what a reward one step later is worth, in [0, 1)
+    steps: Count,                    # updates, each from one row drawn at random
+    lr: float = 1.0,                 # learning rate of a pair's first update, in (0, 1]
+    decay: NonNegative = 0.0,        # how fast it becomes smaller, as in `q_learning`
+    seed: Seed = 0,                  # of the order in which rows are drawn
 ) -> tuple[np.ndarray, np.ndarray]:  # the learned table, and its policy: both (S, A)
     "Q-learning whose maximum looks at the batch only (BCQL, arXiv 1812.02900). Raises `ValueError` as `q_learning`."
     seen = seen_pairs(batch, q_init.shape)
@@ -239,10 +242,13 @@ def batch_constrained_q_learning(
 
 # %% ../nbs/00_extrapolation.ipynb #44da77fb
 def empirical_policy(
-    batch: Transitions,      # what was seen
-    shape: tuple[int, ...],  # (S, A): the number of states and of actions
-) -> np.ndarray:             # (S, A) G(a | s): the share of each action; equal shares in states that were not seen
+    batch: Transitions,          # what was seen
+    shape: tuple[Natural, ...],  # (S, A): the number of states and of actions
+) -> np.ndarray:                 # (S, A) G(a | s): the share of each action; equal shares in states that were not seen
     "The behavior policy as the batch shows it. Raises `ValueError` as `count_transitions`."
     n_pair = count_transitions(batch, shape).sum(axis=-1)  # (S, A)
     n_state = n_pair.sum(axis=1, keepdims=True)            # (S, 1)
     return np.where(n_state > 0, n_pair / np.maximum(n_state, 1), 1 / shape[1])
+
+# %% ../nbs/00_extrapolation.ipynb #c0f239f7
+check_calls(__name__)   # arguments are compared with their annotations (00j)

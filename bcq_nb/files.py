@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .calls import check_calls
 from .locks import clear_away, hold, let_go, own_folder, sweep
 
 # %% auto #0
@@ -242,3 +243,6 @@ def read_rows(
         if not text.endswith("\n") or len(set(names)) < len(names) or "" in names:
             raise ValueError("its last line is cut short, or its columns have no names of their own")
         return [read_row(names, row) for row in rows]
+
+# %% ../nbs/00c_files.ipynb #c045b963
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from .arguments import Count, EnvId, NonNegative, Positive, Probability, Seed
 from .atari import AtariConfig
+from .calls import check_calls
 from .checks import check_above_zero, check_actions, check_count, check_probability, is_number
 from .environments import check_fits, explore, make_env, policy_of, spaces_of, stream
 from .files import atomic_path
@@ -77,7 +79,7 @@ def speed_of(
 
 
 def check_film(
-    env_id: str,                       # a Gymnasium id
+    env_id: EnvId,                     # a Gymnasium id
     atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
 ) -> str | None:                       # the reason, in one line; None where nothing is in the way
     "Why an environment cannot be filmed here: it does not draw, or there is no ffmpeg. Asked before long work."
@@ -97,8 +99,8 @@ def film_episode(
     obs: np.ndarray,           # (*obs_shape): what the reset gave
     info: dict[str, Any],      # what it gave besides
     panel: Panel,              # what draws the frames
-    max_steps: int,            # after which the film is cut
-    eps: float,                # probability of a random action
+    max_steps: Count,          # after which the film is cut
+    eps: Probability,          # probability of a random action
     rng: np.random.Generator,  # where chance comes from
 ) -> Iterator[Shot]:           # one before each step, and one of the last observation
     "Play an episode and draw it. Raises what `evaluate` raises, and `ValueError` where `render()` gives no picture."
@@ -135,14 +137,14 @@ class Recording(NamedTuple):
 # %% ../nbs/03c_film.ipynb #7c416ac3
 def record_video(
     policy: Any,                       # as in `evaluate`; what it thinks is drawn, as far as it can say: see `ask`
-    env_id: str,                       # a Gymnasium id
+    env_id: EnvId,                     # a Gymnasium id
     path: str | Path,                  # the file to be, `.mp4`
-    seed: int = 0,                     # `evaluate(policy, env_id, 1, seed)` plays the same first episode
-    episodes: int = 1,                 # how many, one after the other
-    max_steps: int = 1_000,            # steps in all, after which the film is cut
-    eps: float = 0.0,                  # probability of a random action
+    seed: Seed = 0,                    # `evaluate(policy, env_id, 1, seed)` plays the same first episode
+    episodes: Count = 1,               # how many, one after the other
+    max_steps: Count = 1_000,          # steps in all, after which the film is cut
+    eps: Probability = 0.0,            # probability of a random action
     atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
-    fps: float | None = None,          # steps shown in a second; by default real time, or 30 where it is not known
+    fps: Positive | None = None,       # steps shown in a second; by default real time, or 30 where it is not known
     name: str | None = None,           # of the policy, in Latin letters; that of its class or function by default
 ) -> Recording:
     "Film a policy with what it thinks beside it. Raises what `evaluate` raises; the file is whole or not there."
@@ -198,7 +200,7 @@ def data_uri(kind: str, content: bytes) -> str:
 def show_video(
     path: str | Path,    # an MP4, from `record_video`
     caption: str = "",   # a line below it
-    width: int = 640,    # pixels at most; a narrower screen shrinks it
+    width: Count = 640,  # pixels at most; a narrower screen shrinks it
 ) -> Html:               # shown when it is the last line of a cell
     "A video inside the notebook, whole: it needs no other file and no network. Raises what `read_frames` raises."
     first = read_frames(path, fps=1, seconds=0)[0]
@@ -224,12 +226,12 @@ def side_by_side(
 
 # %% ../nbs/03c_film.ipynb #6849bc25
 def save_gif(
-    mp4_path: str | Path,    # from `record_video`
-    gif_path: str | Path,    # the file to be, `.gif`
-    width: int = 320,        # pixels; the height follows
-    fps: float = 10,         # pictures a second
-    seconds: float = 5.0,    # how much of the video, from its beginning
-) -> Path:                   # `gif_path`
+    mp4_path: str | Path,        # from `record_video`
+    gif_path: str | Path,        # the file to be, `.gif`
+    width: Count = 320,          # pixels; the height follows
+    fps: Positive = 10,          # pictures a second
+    seconds: NonNegative = 5.0,  # how much of the video, from its beginning
+) -> Path:                       # `gif_path`
     "A picture that moves, for pages that show no videos; the same video gives the same bytes."
     from PIL import Image
 
@@ -245,3 +247,6 @@ def save_gif(
     with atomic_path(gif_path) as beside:
         pictures[0].save(beside, "GIF", save_all=True, append_images=pictures[1:], duration=round(1000 / fps), loop=0)
     return gif_path
+
+# %% ../nbs/03c_film.ipynb #c0bdbd6d
+check_calls(__name__)   # arguments are compared with their annotations (00j)

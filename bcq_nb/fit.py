@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
+from .arguments import Count, Probability, Seed, Share
 from .bcq import BCQConfig, DiscreteBCQ, check_offline, train_offline
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checks import check_count
 from .columns import Columns, read_log, read_new
 from .files import no_other, write_rows
@@ -34,7 +36,7 @@ __all__ = ['Paper', 'Describe', 'save_figure', 'save_report', 'run_describe', 'c
 @dataclass(frozen=True)
 class Paper:
     "Where a report goes besides the screen, and where networks compute."
-    seed: int = 0            # of everything that is random, from 0
+    seed: Seed = 0           # of everything that is random, from 0
     out: Path | None = None  # a folder for report.txt, report.png and report.json; by default none is written
     device: str = "auto"     # where networks compute: "auto" is a GPU where there is one
 
@@ -45,7 +47,7 @@ class Paper:
 @dataclass(frozen=True)
 class Describe:
     "What a log holds, and whether it is enough to learn from."
-    updates: int = 2_000  # of each of the report's three imitations, at most, from 1
+    updates: Count = 2_000                                 # of each of the report's three imitations, at most, from 1
     bcq: BCQConfig = field(default_factory=BCQConfig.log)  # how discrete BCQ would learn from the log
 
     def __post_init__(self):
@@ -141,11 +143,11 @@ class LogRun:
 @dataclass(frozen=True)
 class Fit:
     "From a log to a policy: report, training, what it would do differently. Finished phases are not run again."
-    updates: int = 12_000           # gradient steps, from 1
-    threshold: float | None = None  # τ in [0, 1], how strictly to keep to the log: a short word for bcq.threshold
-    held_out: float = 0.2           # share of the episodes that is not learned from, above 0 and below 1
-    eval_every: int = 500           # updates from one row of bcq.csv to the next, from 1
-    report_updates: int = 2_000     # of each of the report's three imitations, at most, from 1
+    updates: Count = 12_000         # gradient steps, from 1
+    threshold: Probability | None = None  # τ in [0, 1], how strictly to keep to the log: a short word for bcq.threshold
+    held_out: Share = 0.2           # share of the episodes that is not learned from, above 0 and below 1
+    eval_every: Count = 500         # updates from one row of bcq.csv to the next, from 1
+    report_updates: Count = 2_000   # of each of the report's three imitations, at most, from 1
     bcq: BCQConfig = field(default_factory=BCQConfig.log)  # how discrete BCQ learns from the log
 
     def __post_init__(self):
@@ -246,3 +248,6 @@ def run_act(
     with no_other(path) as beside:
         decided.to_csv(beside, index=False)
     print(f"wrote {path}")
+
+# %% ../nbs/19b_fit.ipynb #c01977c9
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -16,7 +16,9 @@ from gymnasium.spaces import Box
 from tqdm.auto import trange
 from typing_extensions import Self
 
+from .arguments import Count, Discount, Positive, Probability, Rate, Seed
 from .buffers import Batch, ReplayBuffer, check_buffer
+from .calls import check_calls
 from .checks import check_count, check_probability
 from .dqn import DQN, DQNConfig
 from .environments import stream
@@ -34,13 +36,13 @@ __all__ = ['LOOKS', 'STARTS', 'LEAST_RENEWALS', 'SETTLED', 'FQEConfig', 'default
 @dataclass(frozen=True)
 class FQEConfig(DQNConfig):
     "How FQE learns: the fields of `DQNConfig`, with defaults for vectors of any size. Raises `ValueError`."
-    hidden: tuple[int, ...] = (128, 128)
+    hidden: tuple[Count, ...] = (128, 128)
     standardize: bool = True
-    target_rate: float = 0.2
+    target_rate: Rate = 0.2
     clip_target: bool = True
     scale_reward: bool = True
-    lr: float = 3e-3
-    batch_size: int = 1024
+    lr: Positive = 3e-3
+    batch_size: Count = 1024
 
     @classmethod
     def atari(cls, **changes: Any) -> Self:
@@ -67,11 +69,11 @@ class FQE(DQN):
     def __init__(self,
         policy: Policy,                   # what is valued: an agent, or a function (obs, mask) -> probabilities
         obs_space: Box,                   # observations of one environment
-        n_actions: int,                   # number of actions
+        n_actions: Count,                 # number of actions
         config: FQEConfig | None = None,  # how to learn; the defaults by default
-        seed: int = 0,                    # of the initial weights
+        seed: Seed = 0,                   # of the initial weights
         device: str = "auto",             # "auto" is a GPU where there is one
-        softness: float = 0.0,            # share, in [0, 1], of random actions, as `action_probabilities`
+        softness: Probability = 0.0,      # share, in [0, 1], of random actions, as `action_probabilities`
     ):
         super().__init__(obs_space, n_actions, config, seed, device)
         self.valued = policy
@@ -122,7 +124,7 @@ def start_slots(
 
 def some_starts(
     buffer: ReplayBuffer,  # a log
-    seed: int,             # of the choice
+    seed: Seed,            # of the choice
 ) -> Batch:                # at most `STARTS` transitions
     "Steps with which episodes begin, a random choice where there are many. Raises `ValueError` as `start_slots`."
     slots = start_slots(buffer)
@@ -148,12 +150,12 @@ def updates_needed(
 def fit_q(
     policy: Policy,                   # what is valued: an agent, or a function (obs, mask) -> probabilities
     buffer: ReplayBuffer,             # a log, of other episodes than the policy was learned from
-    discount: float,                  # γ in [0, 1]
+    discount: Discount,               # γ in [0, 1]
     config: FQEConfig | None = None,  # how to learn, but for the discount; the defaults by default
-    updates: int | None = None,       # the last quarter at a tenth of the learning rate; 1,000, or as many as needed
-    seed: int = 0,                    # of the initial weights and of what is drawn
+    updates: Count | None = None,     # the last quarter at a tenth of the learning rate; 1,000, or as many as needed
+    seed: Seed = 0,                   # of the initial weights and of what is drawn
     device: str = "auto",             # "auto" is a GPU where there is one
-    softness: float = 0.0,            # share, in [0, 1], of random actions, as `action_probabilities`
+    softness: Probability = 0.0,      # share, in [0, 1], of random actions, as `action_probabilities`
     progress: bool = False,           # show a bar
 ) -> FQE:                             # `history` tells the mean value at the starts of episodes, "value"
     "Learn the value of a policy from a log. Raises `ValueError` where policy and log do not fit, `TypeError`."
@@ -207,12 +209,12 @@ def moved(
 def settled_value(
     policy: Policy,                   # what is valued: an agent, or a function (obs, mask) -> probabilities
     buffer: ReplayBuffer,             # a log
-    discount: float,                  # γ in [0, 1]
+    discount: Discount,               # γ in [0, 1]
     config: FQEConfig | None = None,  # as `fit_q`
-    updates: int | None = None,       # at first, as `fit_q`
-    seed: int = 0,                    # as `fit_q`
+    updates: Count | None = None,     # at first, as `fit_q`
+    seed: Seed = 0,                   # as `fit_q`
     device: str = "auto",             # as `fit_q`
-    softness: float = 0.0,            # as `fit_q`
+    softness: Probability = 0.0,      # as `fit_q`
     progress: bool = False,           # show bars
 ) -> float | None:                    # None where it has not settled after four times the updates
     "What FQE says where episodes begin, when it has settled. Raises `ValueError` as `fit_q`."
@@ -223,3 +225,6 @@ def settled_value(
             return float(model.state_values(batch.obs, batch.mask).mean())
         updates = 2 * model.updates
     return None
+
+# %% ../nbs/08g_fqe.ipynb #c0399866
+check_calls(__name__)   # arguments are compared with their annotations (00j)

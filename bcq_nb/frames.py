@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from gymnasium.spaces import Box
 
+from .arguments import Count, Natural
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .kept import NEVER
 from .slots import Ring, stored_dtype, zeros
 
@@ -20,7 +22,7 @@ __all__ = ['window_slots', 'Spares', 'check_stacks', 'Frames', 'FrameBuffer', 'm
 def window_slots(
     slots: np.ndarray,   # (B,) int: slots of the steps
     shown: np.ndarray,   # (B,) int: frames before each step that its stack shows, below `stack`
-    stack: int,          # frames in a stack
+    stack: Count,        # frames in a stack
     ring: Ring,          # where the frames are
 ) -> np.ndarray:         # (B, stack + 1) int: slots of the frames, oldest first; `ring.capacity` stands for zeros
     "Where the frames are that the stack of each step shows, and the one after it."
@@ -32,8 +34,8 @@ def window_slots(
 class Spares:
     "Frames that have no slot of their own, in an array that grows when it is full."
     def __init__(self,
-        shape: tuple[int, ...],  # of one frame
-        dtype: np.dtype,         # of its pixels
+        shape: tuple[Natural, ...],  # of one frame
+        dtype: np.dtype,             # of its pixels
     ):
         self.frames = zeros((0, *shape), dtype)
         self.free: list[int] = []   # the indices that hold no frame
@@ -147,7 +149,7 @@ class Frames:
         return {"frames": self.frames.numpy()[slots], "shown": shown,
                 "spared": spared, "after": self.spares.frames.numpy()[after[spared]]}
 
-    def restore(self, slots: np.ndarray, state: dict[str, np.ndarray], skip: int) -> None:
+    def restore(self, slots: np.ndarray, state: dict[str, np.ndarray], skip: Natural) -> None:
         "Write back what `state` gave, the first `skip` transitions left out. Raises `ValueError` for a frame too few."
         spared = state["spared"]
         if len(state["after"]) != spared.sum():
@@ -201,10 +203,10 @@ class FrameBuffer(ReplayBuffer):
 
 
 def make_buffer(
-    capacity: int,    # transitions to keep, rounded up to a multiple of `n_envs`
+    capacity: Count,  # transitions to keep, rounded up to a multiple of `n_envs`
     obs_space: Box,   # observations of one environment
-    n_actions: int,   # number of discrete actions
-    n_envs: int = 1,  # environments that write at once
+    n_actions: Count,  # number of discrete actions
+    n_envs: Count = 1,  # environments that write at once
     masks: bool = False,  # whether each step says which actions exist
     probs: bool = False,  # whether each step says how likely its action was under the behavior policy
 ) -> ReplayBuffer:    # a `FrameBuffer` for (stack, H, W), else a plain one
@@ -212,3 +214,6 @@ def make_buffer(
     is_stack = isinstance(obs_space, Box) and len(obs_space.shape) == 3
     kind = FrameBuffer if is_stack else ReplayBuffer
     return kind(capacity, obs_space, n_actions, n_envs, masks, probs)
+
+# %% ../nbs/02a_frames.ipynb #c0dcdc1a
+check_calls(__name__)   # arguments are compared with their annotations (00j)

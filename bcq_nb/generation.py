@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm.auto import trange
 
+from .arguments import Count, EnvId, Probability, Seed
 from .atari import AtariConfig
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checks import check_count, check_probability
 from bcq_nb.environments import (
     check_fits,
@@ -32,29 +34,29 @@ __all__ = ['draw_noise', 'generate_buffer', 'action_ratio', 'noise_for_ratio']
 
 # %% ../nbs/06_generation.ipynb #bbed9215
 def draw_noise(
-    n: int,                    # episodes that begin
-    low_noise_p: float,        # probability that an episode is a low-noise one
-    low_noise_eps: float,      # probability of a random action in it
-    rand_action_p: float,      # probability of a random action in any other
-    rng: np.random.Generator,  # where chance comes from
-) -> np.ndarray:               # (n,) float: ε of each episode
+    n: int,                      # episodes that begin
+    low_noise_p: Probability,    # probability that an episode is a low-noise one
+    low_noise_eps: Probability,  # probability of a random action in it
+    rand_action_p: Probability,  # probability of a random action in any other
+    rng: np.random.Generator,    # where chance comes from
+) -> np.ndarray:                 # (n,) float: ε of each episode
     "Toss the coin of each episode."
     is_low_noise = rng.random(n) < low_noise_p
     return np.where(is_low_noise, low_noise_eps, rand_action_p)
 
 # %% ../nbs/06_generation.ipynb #c1966e76
 def generate_buffer(
-    policy: Any,                         # the behavior policy, as in `evaluate`
-    env_id: str,                         # a Gymnasium id
-    steps: int,                          # transitions to write, at least 1; rounded up to a multiple of `n_envs`
-    low_noise_p: float = 0.2,            # probability that an episode is a low-noise one (authors' code)
-    rand_action_p: float = 0.2,          # probability of a random action in the other episodes (authors' code)
-    low_noise_eps: float | None = None,  # the same in low-noise episodes; by default 0, on Atari 0.001 (authors' code)
-    n_envs: int = 8,                     # environments that step together
-    seed: int = 0,                       # of starts and noise
-    atari: AtariConfig | None = None,    # preprocessing, for `ALE/…` only
-    progress: bool = True,               # show a bar
-) -> ReplayBuffer:                       # a `FrameBuffer` for frames
+    policy: Any,                               # the behavior policy, as in `evaluate`
+    env_id: EnvId,                             # a Gymnasium id
+    steps: Count,                              # transitions to write, at least 1; rounded up to a multiple of `n_envs`
+    low_noise_p: Probability = 0.2,            # probability that an episode is a low-noise one (authors' code)
+    rand_action_p: Probability = 0.2,          # probability of a random action in the other episodes (authors' code)
+    low_noise_eps: Probability | None = None,  # the same in low-noise episodes; by default 0, on Atari 0.001 (authors)
+    n_envs: Count = 8,                         # environments that step together
+    seed: Seed = 0,                            # of starts and noise
+    atari: AtariConfig | None = None,          # preprocessing, for `ALE/…` only
+    progress: bool = True,                     # show a bar
+) -> ReplayBuffer:                             # a `FrameBuffer` for frames
     "Let a policy write a batch, each episode with little noise or with much (arXiv 1910.01708). Raises `ValueError`."
     check_count("steps", steps)
     if low_noise_eps is None:
@@ -84,9 +86,9 @@ def generate_buffer(
 
 # %% ../nbs/06_generation.ipynb #2e125928
 def action_ratio(
-    eps: float | np.ndarray,      # probability of a random action
-    n_actions: int | np.ndarray,  # number of actions, at least 1
-) -> float | np.ndarray:          # in [0, 1]
+    eps: Probability | np.ndarray,  # probability of a random action
+    n_actions: Count | np.ndarray,  # number of actions, at least 1
+) -> float | np.ndarray:            # in [0, 1]
     "p / max p of each action that an ε-greedy policy does not prefer: what BCQ's threshold is compared with."
     other = eps / n_actions
     favorite = 1 - eps + eps / n_actions
@@ -94,8 +96,11 @@ def action_ratio(
 
 
 def noise_for_ratio(
-    ratio: float,                 # p / max p, in [0, 1]
-    n_actions: int | np.ndarray,  # number of actions, at least 1
-) -> float | np.ndarray:          # in [0, 1]
+    ratio: Probability,             # p / max p, in [0, 1]
+    n_actions: Count | np.ndarray,  # number of actions, at least 1
+) -> float | np.ndarray:            # in [0, 1]
     "The ε at which `action_ratio` is `ratio`: a threshold below allows every action, one above the favorite alone."
     return ratio * n_actions / (1 + ratio * (n_actions - 1))
+
+# %% ../nbs/06_generation.ipynb #c09cb9ce
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import Count, Discount, Natural, Positive, Seed
+from .calls import check_calls
 from bcq_nb.extrapolation import (
     TabularMDP,
     Transitions,
@@ -25,7 +27,7 @@ __all__ = ['batch_mdp', 'value_iteration', 'extrapolation_error', 'visited_pairs
 def batch_mdp(
     batch: Transitions,  # what was seen
     q_init: np.ndarray,  # (S, A) the initial values, which become the rewards of the pairs that were not seen
-    discount: float,     # what a reward one step later is worth, in [0, 1)
+    discount: Discount,  # what a reward one step later is worth, in [0, 1)
 ) -> TabularMDP:         # S + 1 states; the last one is s_init
     "M_B, the MDP that Q-learning on a batch solves (arXiv 1812.02900, the section on finite MDPs)."
     n_states, n_actions = q_init.shape
@@ -50,7 +52,7 @@ def batch_mdp(
 def value_iteration(
     mdp: TabularMDP,                    # the world
     allowed: np.ndarray | None = None,  # (S, A) bool: actions that the policy may take; None allows all
-    tol: float = 1e-10,                 # stop when no value moves by more
+    tol: Positive = 1e-10,              # stop when no value moves by more
 ) -> np.ndarray:                        # (S, A) the value of each action when the best allowed ones follow
     "The value of the best policy among those that take allowed actions only; Q* where all are allowed."
     q = np.zeros(mdp.p.shape[:2])
@@ -79,7 +81,7 @@ def extrapolation_error(
 def visited_pairs(
     mdp: TabularMDP,     # the world
     policy: np.ndarray,  # (S, A) probability of each action in each state
-    start: int,          # the state in which episodes begin
+    start: Natural,      # the state in which episodes begin
 ) -> np.ndarray:         # (S, A) bool: whether the policy ever takes a in s
     "The pairs that a policy visits with a positive probability."
     visited = np.zeros(policy.shape, bool)
@@ -101,7 +103,7 @@ def is_batch_constrained(
     mdp: TabularMDP,     # the world
     batch: Transitions,  # what was seen of it
     policy: np.ndarray,  # (S, A) probability of each action in each state
-    start: int,          # the state in which episodes begin
+    start: Natural,      # the state in which episodes begin
 ) -> bool:               # whether all that the policy visits is in the batch
     "Whether a policy stays within a batch (arXiv 1812.02900, the section on finite MDPs)."
     visited = visited_pairs(mdp, policy, start)
@@ -117,11 +119,11 @@ def is_coherent(
 
 # %% ../nbs/00a_guarantees.ipynb #b7c17029
 def random_mdp(
-    n_states: int,                        # states; the last one is terminal
-    n_actions: int,                       # actions in each
-    seed: int | np.random.Generator = 0,  # of everything random, or a stream to draw it from
-    deterministic: bool = True,           # each pair leads to one state; else to two, with random probabilities
-    discount: float = 0.9,                # what a reward one step later is worth, in [0, 1)
+    n_states: Count,                       # states; the last one is terminal
+    n_actions: Count,                      # actions in each
+    seed: Seed | np.random.Generator = 0,  # of everything random, or a stream to draw it from
+    deterministic: bool = True,            # each pair leads to one state; else to two, with random probabilities
+    discount: Discount = 0.9,              # what a reward one step later is worth, in [0, 1)
 ) -> TabularMDP:
     "A world made by chance: any state may follow on any other; rewards are normal, mean 0 and deviation 1."
     rng = np.random.default_rng(seed)
@@ -137,12 +139,12 @@ def random_mdp(
 
 # %% ../nbs/00a_guarantees.ipynb #220b989e
 def collect(
-    mdp: TabularMDP,                      # the world
-    policy: np.ndarray,                   # (S, A) the behavior policy π_b
-    start: int,                           # the state in which every episode begins
-    episodes: int,                        # how many episodes
-    seed: int | np.random.Generator = 0,  # of everything random, or a stream to draw it from
-    max_steps: int = 100,                 # an episode is cut after so many steps
+    mdp: TabularMDP,                       # the world
+    policy: np.ndarray,                    # (S, A) the behavior policy π_b
+    start: Natural,                        # the state in which every episode begins
+    episodes: Count,                       # how many episodes
+    seed: Seed | np.random.Generator = 0,  # of everything random, or a stream to draw it from
+    max_steps: Count = 100,                # an episode is cut after so many steps
 ) -> Transitions:
     "Let a policy write a batch."
     n_states, n_actions = policy.shape
@@ -158,3 +160,6 @@ def collect(
                 break
             s = s_next
     return Transitions.from_rows(rows)
+
+# %% ../nbs/00a_guarantees.ipynb #c05c46d7
+check_calls(__name__)   # arguments are compared with their annotations (00j)

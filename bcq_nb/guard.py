@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 import numpy as np
 import torch
 
+from .arguments import Natural
 from .buffers import Batch, ReplayBuffer
+from .calls import check_calls
 from .reports import Reports
 
 # %% auto #0
@@ -141,7 +143,7 @@ def check_alive(
 def learn(
     agent: Any,                       # a DQN, or what has its `config`, `device`, `update` and `updates`; changed
     buffer: ReplayBuffer,             # what to learn from
-    updates: int,                     # how many
+    updates: Natural,                 # how many
     rng: np.random.Generator,         # where the choice of transitions comes from
     reports: Reports | None = None,   # those of the updates before, to go on with; by default new ones
 ) -> Reports:                         # with what each update reported
@@ -161,3 +163,6 @@ def learn(
     if reports is None:
         check_reports(agent, buffer, kept)
     return kept
+
+# %% ../nbs/04e_guard.ipynb #c0df4ad9
+check_calls(__name__)   # arguments are compared with their annotations (00j)

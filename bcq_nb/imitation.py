@@ -16,8 +16,10 @@ import torch.nn.functional as F
 from tqdm.auto import trange
 
 from .agents import existing
+from .arguments import Count, Seed
 from .bcq import BCQConfig, DiscreteBCQ, held_out_sample
 from .buffers import Batch, ReplayBuffer
+from .calls import check_calls
 from .checks import check_count
 from .environments import stream
 from .evaluation import MARKERS, color_of
@@ -68,8 +70,8 @@ PATIENCE = 500   # updates without a smaller loss on the watched episodes, after
 def imitate(
     buffer: ReplayBuffer,             # decisions to imitate, at least two episodes
     config: BCQConfig | None = None,  # of the network, the learning rate and the penalty; `BCQConfig.log()` by default
-    updates: int = 2_000,             # at most, from 1
-    seed: int = 0,                    # of everything
+    updates: Count = 2_000,           # at most, from 1
+    seed: Seed = 0,                   # of everything
     device: str = "auto",             # "auto" is a GPU where there is one
     progress: bool = False,           # show a bar
 ) -> Imitation:                       # as it was when the loss on the watched episodes was smallest
@@ -172,7 +174,7 @@ def reliability(
     probabilities: np.ndarray,        # (B, n_actions)
     action: np.ndarray,               # (B,) int: what was done
     mask: np.ndarray | None = None,   # (B, n_actions) bool: actions that exist, None where all do
-    bins: int = 20,                   # of equal width, from 0 to 1
+    bins: Count = 20,                 # of equal width, from 0 to 1
 ) -> Reliability:
     "Compare probabilities with how often it happened."
     exists = np.ones(probabilities.shape, bool) if mask is None else mask
@@ -207,3 +209,6 @@ def draw_reliability(
     ax.set(xlabel="probability said by the imitation", ylabel="share of cases\nin which it happened",
            xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
     ax.spines[["top", "right"]].set_visible(False)
+
+# %% ../nbs/07b_imitation.ipynb #c0ac3bf9
+check_calls(__name__)   # arguments are compared with their annotations (00j)

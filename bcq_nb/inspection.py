@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .arguments import Count
 from .bcq import DiscreteBCQ
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .evaluation import COLORS, OTHER, label_ends
 from .overview import standardized
 from .transfer import words_of
@@ -85,8 +87,8 @@ class Answers(NamedTuple):
     probability: np.ndarray  # (N, n_actions) float32: how likely the behavior policy is to take each, by the imitation
 
     def of(self,
-        action: np.ndarray,  # (N,) int64
-    ) -> tuple[np.ndarray, np.ndarray]:   # (N,) values, (N,) probabilities
+        action: np.ndarray,              # (N,) int64
+    ) -> tuple[np.ndarray, np.ndarray]:  # (N,) values, (N,) probabilities
         "Value and probability of one action in each state."
         rows = np.arange(len(action))
         return self.value[rows, action], self.probability[rows, action]
@@ -118,7 +120,7 @@ def stands_out(
     z: np.ndarray,      # (N, n) standardized observations
     here: np.ndarray,   # (N,) bool: the states in question
     names: list[str],   # of the n numbers
-    most: int = 3,      # how many to name
+    most: Count = 3,    # how many to name
 ) -> str:               # "sofa higher (1.8), age lower (0.4)"
     "In which numbers these states differ most from the others, and by how many standard deviations."
     if here.all():
@@ -168,7 +170,7 @@ def changes(
 # %% ../nbs/08e_inspection.ipynb #0600c254
 def changes_in_words(
     rows: list[dict],   # of `changes`
-    most: int = 8,      # how many pairs to show
+    most: Count = 8,    # how many pairs to show
 ) -> str:
     "The most frequent changes as text, with the share of states in which there is one."
     changed = [row for row in rows if row["logged"] != row["chosen"]]
@@ -216,3 +218,6 @@ def decisions(
     words = np.array([str(label) for label in table.actions])
     allowed = ["|".join(words[row]) for row in answers.allowed]
     return others.assign(decision=table.labels(answers.action), value=value, allowed=allowed, probability=probability)
+
+# %% ../nbs/08e_inspection.ipynb #c00c985e
+check_calls(__name__)   # arguments are compared with their annotations (00j)

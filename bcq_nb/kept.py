@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .arguments import Count, Natural
+from .calls import check_calls
 from .checks import check_count
 from .recorder import Recorder, check_masks, check_prob
 from .seals import space_from_json, space_to_json, subclass_named
@@ -52,9 +54,9 @@ def check_saved(
 
 
 def check_table(
-    table: Table,            # from a file
-    shape: tuple[int, ...],  # of one observation
-    n_actions: int,          # number of actions
+    table: Table,                # from a file
+    shape: tuple[Natural, ...],  # of one observation
+    n_actions: Count,            # number of actions
 ) -> None:
     "Raises `ValueError` where a table has not a name for each number of an observation and each action."
     if (len(table.names),) != shape or table.n_actions != n_actions:
@@ -88,9 +90,9 @@ def check_listed(
 
 
 def settings_of(
-    base: type[Kind],        # the class whose `load` was called
-    header: dict[str, Any],  # what a file says
-) -> tuple[type[Kind], dict[str, Any]]:   # the class that was saved; what it is made with, besides its size
+    base: type[Kind],                    # the class whose `load` was called
+    header: dict[str, Any],              # what a file says
+) -> tuple[type[Kind], dict[str, Any]]:  # the class that was saved; what it is made with, besides its size
     "What a buffer must be to hold what is in a file. Raises for whatever in its description makes no sense."
     check_saved(header)
     kind = subclass_named(base, header["class"])
@@ -167,3 +169,6 @@ def put_back(
         skip = int((ages < 0).sum())
         buffer.restore(buffer.ring.slot(ages[skip:]), block, skip)
     check_marks(buffer)
+
+# %% ../nbs/00n_kept.ipynb #c04d8b60
+check_calls(__name__)   # arguments are compared with their annotations (00j)

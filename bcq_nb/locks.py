@@ -14,6 +14,8 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 
+from .calls import check_calls
+
 # %% auto #0
 __all__ = ['LOCK', 'OWN_FOLDER', 'try_lock', 'hold', 'let_go', 'sweep', 'own_folder', 'clear_away']
 
@@ -88,8 +90,8 @@ def sweep(
 
 
 def own_folder(
-    place: Path,  # the file to be
-) -> tuple[Path, int]:   # a new folder beside it; the lock in it
+    place: Path,        # the file to be
+) -> tuple[Path, int]:  # a new folder beside it; the lock in it
     "A folder that nobody else may enter. Raises `OSError`."
     while True:
         folder = Path(tempfile.mkdtemp(".tmp", f".{place.name[:40]}-", place.parent))
@@ -106,3 +108,6 @@ def clear_away(
     "Remove a writer's folder."
     let_go(folder / LOCK, lock)
     shutil.rmtree(folder, ignore_errors=True)
+
+# %% ../nbs/00bb_locks.ipynb #c0423ee5
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -5,13 +5,14 @@
 # %% ../nbs/08_logs.ipynb #fe99265e
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import ColumnName, ColumnNames
 from .buffers import ReplayBuffer
+from .calls import check_calls, warn
 from .checks import flag_column, float_column, refuse_rows
 from .doubts import Order, put_in_order, tell_all
 from .report import describe as describe
@@ -81,7 +82,7 @@ def read_ends(
     terminated: str | None,   # its column that says which episodes are over for good
     truncated: str | None,    # its column that says which were cut
     ends: str | None,         # "terminated" or "truncated": what a last row means where no column `terminated` says it
-) -> tuple[np.ndarray, list[str]]:   # (B,) bool in that order: terminated; notes
+) -> tuple[np.ndarray, list[str]]:  # (B,) bool in that order: terminated; notes
     "Which rows end an episode for good. Raises `ValueError` where that is not said, or twice."
     if (terminated is None) != (ends in ("terminated", "truncated")):
         raise ValueError(f"ends is {ends!r} and terminated is {terminated!r}: name the column that says which episodes "
@@ -206,22 +207,22 @@ def read_columns(
 
 
 def from_frame(
-    frame: Any,                         # a `DataFrame`, a row for each decision
-    obs: str | Sequence[str],           # the columns that were seen: numbers, or words that one_hot names
-    action: str,                        # the column of what was done: words, integers or booleans
-    reward: str,                        # the column of what it brought
-    episode: str,                       # the column that says which rows belong together: a patient, a session
-    time: str | None = None,            # a column of times; None: the rows of an episode stand in order
-    terminated: str | None = None,      # a column of 0 and 1: the episode is over with this row, nothing follows
-    truncated: str | None = None,       # a column of 0 and 1: the episode was cut behind this row
-    next_obs: str | Sequence[str] | None = None,   # the columns that were seen next; None: obs of the next row
-    mask: str | Sequence[str] | None = None,       # a column of 0 and 1 for each action, or one of text: which existed
-    prob: str | None = None,            # a column in (0, 1]: how likely the action that was taken was to be taken
-    ends: str | None = None,            # "terminated" or "truncated": what a last row means without such columns
-    one_hot: str | Sequence[str] = (),  # the columns of obs in words: a number for each category
-    actions: Sequence[Label] | None = None,        # all actions in order, where the log does not show each
-    next_mask: str | Sequence[str] | None = None,  # which actions existed in next_obs, with mask and next_obs only
-) -> ReplayBuffer:                      # with `table` and `notes`
+    frame: Any,                              # a `DataFrame`, a row for each decision
+    obs: ColumnNames,                        # the columns that were seen: numbers, or words that one_hot names
+    action: ColumnName,                      # the column of what was done: words, integers or booleans
+    reward: ColumnName,                      # the column of what it brought
+    episode: ColumnName,                     # the column that says which rows belong together: a patient, a session
+    time: ColumnName | None = None,          # a column of times; None: the rows of an episode stand in order
+    terminated: ColumnName | None = None,    # a column of 0 and 1: the episode is over with this row, nothing follows
+    truncated: ColumnName | None = None,     # a column of 0 and 1: the episode was cut behind this row
+    next_obs: ColumnNames | None = None,     # the columns that were seen next; None: obs of the next row
+    mask: ColumnNames | None = None,         # a column of 0 and 1 for each action, or one of text: which existed
+    prob: ColumnName | None = None,          # a column in (0, 1]: how likely the action that was taken was to be taken
+    ends: str | None = None,                 # "terminated" or "truncated": what a last row means without such columns
+    one_hot: ColumnNames = (),               # the columns of obs in words: a number for each category
+    actions: Sequence[Label] | None = None,  # all actions in order, where the log does not show each
+    next_mask: ColumnNames | None = None,    # which actions existed in next_obs, with mask and next_obs only
+) -> ReplayBuffer:                           # with `table` and `notes`
     """A batch of the rows of a table, sorted by episode and time. Warns of all that is doubtful, at once.
 
     Raises `ValueError` for what cannot be taken, with column and row, and `TypeError` for what is no table.
@@ -246,5 +247,8 @@ def from_frame(
     buffer.table = table
     buffer.notes = tuple(notes)
     if buffer.notes:
-        warnings.warn("\n* ".join(["this log deserves doubt:", *buffer.notes]), stacklevel=2)
+        warn("\n* ".join(["this log deserves doubt:", *buffer.notes]))
     return buffer
+
+# %% ../nbs/08_logs.ipynb #c02165e4
+check_calls(__name__)   # arguments are compared with their annotations (00j)

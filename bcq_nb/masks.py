@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Count
+from .calls import check_calls
+
 # %% auto #0
 __all__ = ['read_masks', 'mask_of', 'mask_after', 'random_actions', 'takes_mask']
 
@@ -18,7 +21,7 @@ __all__ = ['read_masks', 'mask_of', 'mask_after', 'random_actions', 'takes_mask'
 def read_masks(
     info: dict[str, Any],  # what environments that step together tell besides their observations
     which: np.ndarray,     # (n_envs,) bool: the environments whose masks are wanted
-    n_actions: int,        # number of actions
+    n_actions: Count,      # number of actions
 ) -> np.ndarray:           # (n_envs, n_actions) bool; all true where none is wanted
     'The masks in `info["action_mask"]`. Raises `ValueError` where one that is wanted is missing or is no mask.'
     masks = np.ones((len(which), n_actions), bool)
@@ -36,8 +39,8 @@ def read_masks(
 
 def mask_of(
     info: dict[str, Any],   # of a reset or a step of environments that step together
-    n_envs: int,            # how many they are
-    n_actions: int,         # number of actions
+    n_envs: Count,          # how many they are
+    n_actions: Count,       # number of actions
 ) -> np.ndarray | None:     # (n_envs, n_actions) bool: the actions that exist; None: all of them
     'What `info["action_mask"]` says. Raises `ValueError` where it is no mask, or only some environments give one.'
     if "action_mask" not in info:
@@ -48,8 +51,8 @@ def mask_of(
 def mask_after(
     before: np.ndarray | None,   # the masks before the step, from `mask_of`
     info: dict[str, Any],        # of the step
-    n_envs: int,                 # as in `mask_of`
-    n_actions: int,              # as in `mask_of`
+    n_envs: Count,               # as in `mask_of`
+    n_actions: Count,            # as in `mask_of`
 ) -> np.ndarray | None:          # as in `mask_of`
     "The masks after a step. Raises `ValueError` where there were masks before it and are none now, or the reverse."
     after = mask_of(info, n_envs, n_actions)
@@ -62,7 +65,7 @@ def mask_after(
 # %% ../nbs/02b_masks.ipynb #9d1aa089
 def random_actions(
     n: int,                           # how many
-    n_actions: int,                   # number of actions
+    n_actions: Count,                 # number of actions
     rng: np.random.Generator,         # where chance comes from
     mask: np.ndarray | None = None,   # (n, n_actions) bool: actions that exist; None: all do
 ) -> np.ndarray:                      # (n,) int
@@ -81,3 +84,6 @@ def takes_mask(
         return "mask" in inspect.signature(act).parameters
     except (TypeError, ValueError):        # some functions that are written in C do not tell their parameters
         return False
+
+# %% ../nbs/02b_masks.ipynb #c0ce38fd
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -12,14 +12,16 @@ from contextlib import contextmanager
 
 import gymnasium as gym
 
+from .arguments import EnvId
 from .atari import plain_id
+from .calls import check_calls
 
 # %% auto #0
 __all__ = ['import_module_of', 'close_names', 'plain_errors']
 
 # %% ../nbs/02d_names.ipynb #f78f4c7a
 def import_module_of(
-    env_id: str,  # a Gymnasium id
+    env_id: EnvId,  # a Gymnasium id
 ) -> None:
     "Import the module before the colon, if there is one. Raises `ImportError` where that fails."
     module, colon, _ = env_id.rpartition(":")
@@ -33,7 +35,7 @@ def import_module_of(
 
 
 def close_names(
-    env_id: str,    # a Gymnasium id that is not registered
+    env_id: EnvId,  # a Gymnasium id that is not registered
 ) -> list[str]:     # some that are, with the same module in front
     "What was probably meant."
     module, colon, name = env_id.rpartition(":")
@@ -43,7 +45,7 @@ def close_names(
 
 @contextmanager
 def plain_errors(
-    env_id: str,      # the environment that is made or drawn inside
+    env_id: EnvId,    # the environment that is made or drawn inside
 ) -> Iterator[None]:
     """A `ValueError` for an unknown environment or one that lacks an argument.
 
@@ -65,3 +67,6 @@ def plain_errors(
             raise
         raise ValueError(f"{env_id} cannot be made: {error}. Arguments of your own are given with its name: "
                          "gymnasium.register(..., kwargs={...})") from error
+
+# %% ../nbs/02d_names.ipynb #c0a8998c
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -11,6 +11,8 @@ import torch
 from gymnasium.spaces import Box
 from torch import nn
 
+from .arguments import Count
+from .calls import check_calls
 from .checks import check_count
 
 # %% auto #0
@@ -18,8 +20,8 @@ __all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
 
 # %% ../nbs/04_networks.ipynb #acf6c2b7
 def mlp(
-    sizes: tuple[int, ...],  # features: of the input, of each hidden layer, of the output
-) -> nn.Sequential:          # (B, sizes[0]) -> (B, sizes[-1])
+    sizes: tuple[Count, ...],  # features: of the input, of each hidden layer, of the output
+) -> nn.Sequential:            # (B, sizes[0]) -> (B, sizes[-1])
     "Linear layers with a ReLU between each two; weights start as PyTorch's do, as in the authors' code."
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
@@ -28,8 +30,8 @@ def mlp(
 
 # %% ../nbs/04_networks.ipynb #6b06393f
 def nature_cnn(
-    in_channels: int,  # stacked frames
-) -> nn.Sequential:    # (B, in_channels, H, W) -> (B, features)
+    in_channels: Count,  # stacked frames
+) -> nn.Sequential:      # (B, in_channels, H, W) -> (B, features)
     "The three convolutions of Mnih et al. 2015, flattened; H and W at least 36."
     return nn.Sequential(                         # sizes for 84 × 84
         nn.Conv2d(in_channels, 32, 8, stride=4),  # (B, 32, 20, 20)
@@ -99,12 +101,12 @@ class QNetwork(nn.Module):
     value_scale: torch.Tensor  # () what the head's numbers are multiplied by, above 0; 1 without `scale_reward`
 
     def __init__(self,
-        obs_space: Box,                        # of one environment: (n,) or (stack, H, W)
-        n_actions: int,                        # number of actions, at least 1
-        hidden: tuple[int, ...] = (256, 256),  # features of the hidden layers of each head; (512,) for Atari
-        scale_obs: bool = True,                # divide uint8 by 255
-        standardize: bool = False,             # vectors less a mean, over a deviation
-        scale_reward: bool = False,            # multiply the head's numbers by `value_scale`
+        obs_space: Box,                          # of one environment: (n,) or (stack, H, W)
+        n_actions: Count,                        # number of actions, at least 1
+        hidden: tuple[Count, ...] = (256, 256),  # features of the hidden layers of each head; (512,) for Atari
+        scale_obs: bool = True,                  # divide uint8 by 255
+        standardize: bool = False,               # vectors less a mean, over a deviation
+        scale_reward: bool = False,              # multiply the head's numbers by `value_scale`
     ):
         super().__init__()
         self.encoder = Encoder(obs_space, scale_obs, standardize)
@@ -138,3 +140,6 @@ class BCQNetwork(QNetwork):
         "(B, *obs_shape) to values and logits, (B, n_actions) each."
         features = self.encoder(obs)
         return self.values(features), self.imitation(features)
+
+# %% ../nbs/04_networks.ipynb #c03e11ca
+check_calls(__name__)   # arguments are compared with their annotations (00j)

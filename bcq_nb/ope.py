@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .arguments import Count, Discount, Probability, Seed
 from .bcq import check_fits_batch
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .dqn import DQN
 from .environments import stream
 from .evidence import Evidence, Logged, Policy, gather, policy_table, read_behavior, with_values
@@ -124,7 +126,7 @@ RESAMPLES = 1_000
 def bootstrap(
     evidence: Evidence,        # of n episodes
     estimator: Callable,       # (evidence, times) -> estimates, one for each row of `times`, as the functions above
-    seed: int = 0,             # of what is drawn; the same seed draws the same episodes for every estimator
+    seed: Seed = 0,            # of what is drawn; the same seed draws the same episodes for every estimator
 ) -> np.ndarray:               # (RESAMPLES,) estimates
     "The estimator on logs whose episodes are drawn from this one, with replacement."
     n = len(evidence.reward)
@@ -160,11 +162,11 @@ class Weighed:
 
 
 def weigh(
-    policy: Policy,      # an agent, or a function (obs, mask) -> (B, n_actions) probabilities
-    logged: Logged,      # a log that it did not learn from
-    discount: float,     # γ in [0, 1]
-    softness: float,     # as `action_probabilities`
-    seed: int,           # of the bootstrap
+    policy: Policy,         # an agent, or a function (obs, mask) -> (B, n_actions) probabilities
+    logged: Logged,         # a log that it did not learn from
+    discount: Discount,     # γ in [0, 1]
+    softness: Probability,  # as `action_probabilities`
+    seed: Seed,             # of the bootstrap
 ) -> Weighed:
     "All that needs no learning. Raises `ValueError` where policy and log do not fit."
     if isinstance(policy, DQN):
@@ -185,9 +187,9 @@ def weigh(
 
 
 def model_values(
-    model: FQE,       # learned from the log
-    logged: Logged,   # the log: N steps, n episodes
-) -> tuple[np.ndarray, np.ndarray]:   # (N, n_actions) values of actions; (n,) of the last observations, by the policy
+    model: FQE,                      # learned from the log
+    logged: Logged,                  # the log: N steps, n episodes
+) -> tuple[np.ndarray, np.ndarray]:  # (N, n_actions) values of actions; (n,) of the last observations, by the policy
     "What a model says of all states of a log."
     blocks = np.array_split(logged.slots, math.ceil(len(logged.slots) / 4096))   # pictures would fill the memory
     q = np.concatenate([model.q_values(logged.buffer.transitions(block).obs).numpy(force=True) for block in blocks])
@@ -196,8 +198,8 @@ def model_values(
 
 
 def discount_for(
-    policy: Policy,            # an agent, or a function
-    discount: float | None,    # γ in [0, 1], if it is given
+    policy: Policy,             # an agent, or a function
+    discount: Discount | None,  # γ in [0, 1], if it is given
 ) -> float:
     "The discount of the agent where none is given. Raises `ValueError` where there is neither."
     if discount is not None:
@@ -211,11 +213,11 @@ def discount_for(
 def estimate(
     policy: Policy,                     # an agent, or a function (obs, mask) -> (B, n_actions) probabilities
     log: ReplayBuffer | Logged,         # episodes that the policy did not learn from; `Logged` if several are judged
-    discount: float | None = None,      # γ in [0, 1], by default the agent's; 1 is the plain sum of rewards
-    softness: float = 0.0,              # in [0, 1]: judge a policy that takes a random allowed action as often
+    discount: Discount | None = None,   # γ in [0, 1], by default the agent's; 1 is the plain sum of rewards
+    softness: Probability = 0.0,        # in [0, 1]: judge a policy that takes a random allowed action as often
     config: FQEConfig | None = None,    # how FQE learns, but for the discount
-    updates: int | None = None,         # of FQE, as `fit_q`
-    seed: int = 0,                      # of everything
+    updates: Count | None = None,       # of FQE, as `fit_q`
+    seed: Seed = 0,                     # of everything
     device: str = "auto",               # "auto" is a GPU where there is one
     progress: bool = False,             # show bars
 ) -> Verdict:
@@ -247,3 +249,6 @@ def estimate(
         wdr=wdr,
         claim=claim_of(policy, logged, weighed.probabilities),
     )
+
+# %% ../nbs/09_ope.ipynb #c052e566
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .arguments import Count, Seed
+from .calls import check_calls
 from .dqn import DQN
 from .environments import default_eps, stream
 from .evaluation import Evaluation, evaluate, plot_returns
@@ -21,12 +23,12 @@ from .runs import Run
 __all__ = ['final_seed', 'play', 'print_table', 'write_results', 'Evaluate', 'Video', 'run_evaluate', 'run_video']
 
 # %% ../nbs/19c_outcome.ipynb #d75d116f
-def final_seed(seed: int) -> int:
+def final_seed(seed: Seed) -> int:
     "From a run's seed, that of the starts from which the closing table and the videos are played, and nothing else."
     return int(stream(seed, "final evaluation").integers(2**31))
 
 
-def play(run: Run, agent: Path, episodes: int) -> Evaluation:
+def play(run: Run, agent: Path, episodes: Count) -> Evaluation:
     "Evaluate a saved agent in whole episodes, from the run's final starts."
     policy = DQN.load(agent, run.device)
     return evaluate(policy, run.env, episodes, final_seed(run.seed), default_eps(run.env), run.atari)
@@ -45,7 +47,7 @@ def print_table(
     return rows
 
 # %% ../nbs/19c_outcome.ipynb #74345884
-def write_results(run: Run, episodes: int) -> None:
+def write_results(run: Run, episodes: Count) -> None:
     "Print the closing table, write it to `results.csv`, draw `curve.png`. Raises `FileNotFoundError`."
     import matplotlib.pyplot as plt
 
@@ -67,7 +69,7 @@ def write_results(run: Run, episodes: int) -> None:
 @dataclass(frozen=True)
 class Evaluate:
     "Play whole episodes: the table of a run's policies and its learning curve, or one saved agent."
-    episodes: int = 20         # episodes for each policy, from the same starts
+    episodes: Count = 20       # episodes for each policy, from the same starts
     agent: Path | None = None  # the file of an agent to play instead of the run's two
 
 
@@ -93,3 +95,6 @@ def run_video(run: Run, settings: Video) -> None:
         record_video(DQN.load(agent, run.device), run.env, path, final_seed(run.seed), eps=default_eps(run.env),
                      atari=run.atari, name=agent.stem)
         print(f"wrote {path}")
+
+# %% ../nbs/19c_outcome.ipynb #c03032ad
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .arguments import Count, Seed
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .environments import stream
 from .evaluation import COLORS
 from .transfer import numbered, words_of
@@ -25,9 +27,9 @@ __all__ = ['mean_interval', 'Overview', 'overview', 'top_actions', 'draw_actions
 
 # %% ../nbs/07e_overview.ipynb #76b95ef6
 def mean_interval(
-    values: np.ndarray,   # (n,), n from 1
-    group: np.ndarray,    # (n,) int: values of the same group, an episode for example, may resemble each other
-) -> tuple[float, float, float]:   # mean, low, high; infinite bounds where there is one group only
+    values: np.ndarray,           # (n,), n from 1
+    group: np.ndarray,            # (n,) int: values of the same group, an episode for example, may resemble each other
+) -> tuple[float, float, float]:  # mean, low, high; infinite bounds where there is one group only
     "The mean with its 95 % interval, 1.96 standard errors to either side."
     mean = float(values.mean())
     _, place = np.unique(group, return_inverse=True)
@@ -90,7 +92,7 @@ def overview(
 # %% ../nbs/07e_overview.ipynb #7d6ace55
 def top_actions(
     actions: dict[str, int],   # how often each was taken
-    most: int = 8,             # how many to name
+    most: Count = 8,           # how many to name
 ) -> dict[str, int]:           # the most frequent first
     "The most frequent actions, and the others together where there are more."
     ordered = dict(sorted(actions.items(), key=lambda item: -item[1]))
@@ -124,11 +126,11 @@ def standardized(
 
 
 def nearest(
-    points: np.ndarray,          # (k, n) float32: some states
-    point_episode: np.ndarray,   # (k,) int: their episodes
-    states: np.ndarray,          # (N, n) float32: all states
-    episode: np.ndarray,         # (N,) int
-) -> tuple[np.ndarray, np.ndarray]:   # (k,) distances, infinite where there is no other episode; (k,) int: which state
+    points: np.ndarray,              # (k, n) float32: some states
+    point_episode: np.ndarray,       # (k,) int: their episodes
+    states: np.ndarray,              # (N, n) float32: all states
+    episode: np.ndarray,             # (N,) int
+) -> tuple[np.ndarray, np.ndarray]:  # (k,) distances, infinite where there is no other episode; (k,) int: which state
     "For each point the nearest state of another episode."
     least = np.full(len(points), np.inf, np.float32)
     which = np.zeros(len(points), np.int64)
@@ -167,9 +169,9 @@ class Outliers:
 
 def find_outliers(
     buffer: ReplayBuffer,   # a log of vectors
-    seed: int = 0,          # of what is drawn
-    look: int = 500,        # states to draw, and extreme ones to look at
-    show: int = 5,          # how many to name, one of an episode
+    seed: Seed = 0,         # of what is drawn
+    look: Count = 500,      # states to draw, and extreme ones to look at
+    show: Count = 5,        # how many to name, one of an episode
 ) -> Outliers:
     "States whose nearest neighbor in another episode is farther away than two states are on average."
     slots, episode, step = numbered(list(buffer.episodes()))
@@ -212,3 +214,6 @@ def outlier_facts(
         lines.append(("", f"episode {one.episode}, step {one.step}: {one.column} is {one.value:g}, and {one.nearest:g} "
                           f"in the nearest state of another episode, {one.distance:.1f} mean distances away"))
     return lines
+
+# %% ../nbs/07e_overview.ipynb #c0bce059
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import gymnasium as gym
 import numpy as np
 
+from .arguments import Count, Natural, Probability
+from .calls import check_calls
 from .environments import spaces_of
 from .masks import takes_mask
 from .video import even, picture_size
@@ -25,17 +27,17 @@ __all__ = ['ACTION_NAMES', 'MOST_ROWS', 'Q_TINT', 'P_TINT', 'FORBIDDEN_TINT', 'C
 # %% ../nbs/03b_panel.ipynb #21b53885
 class View(NamedTuple):
     "What a policy thinks of one observation, as far as it can say."
-    q: np.ndarray | None     # (n_actions,) float: the value of each action
-    p: np.ndarray | None     # (n_actions,) float: how likely the imitated policy is to take it
-    allowed: np.ndarray      # (n_actions,) bool
-    threshold: float | None  # τ
-    exists: np.ndarray       # (n_actions,) bool: what can be done at all
+    q: np.ndarray | None           # (n_actions,) float: the value of each action
+    p: np.ndarray | None           # (n_actions,) float: how likely the imitated policy is to take it
+    allowed: np.ndarray            # (n_actions,) bool
+    threshold: Probability | None  # τ
+    exists: np.ndarray             # (n_actions,) bool: what can be done at all
 
 
 def ask(
     policy: Any,                      # asked for its `q_values`, `probabilities`, `allowed` and `config.threshold`
     obs: np.ndarray,                  # (*obs_shape)
-    n_actions: int,                   # number of actions
+    n_actions: Count,                 # number of actions
     mask: np.ndarray | None = None,   # (1, n_actions) bool: actions that exist; None: all do
 ) -> View:
     "Ask a policy for its values, its probabilities and the actions that it is allowed."
@@ -87,8 +89,8 @@ class Layout(NamedTuple):
 
 # %% ../nbs/03b_panel.ipynb #b85e83d2
 def plan(
-    shape: tuple[int, ...],   # (height, width, 3) of what the environment draws
-    n_actions: int,           # number of actions
+    shape: tuple[Natural, ...],  # (height, width, 3) of what the environment draws
+    n_actions: Count,            # number of actions
 ) -> Layout:
     "A panel to the right of a tall picture, and above a wide one."
     is_tall = shape[0] > shape[1]
@@ -207,9 +209,9 @@ class Panel:
     "Draws what a policy thinks beside the picture, frame by frame."
     def __init__(
         self,
-        shape: tuple[int, ...],  # (height, width, 3) of what the environment draws
-        names: list[str],        # of the actions; those after the eighteenth are not drawn
-        title: str,              # first line; Latin letters only, for the font's sake
+        shape: tuple[Natural, ...],  # (height, width, 3) of what the environment draws
+        names: list[str],            # of the actions; those after the eighteenth are not drawn
+        title: str,                  # first line; Latin letters only, for the font's sake
     ):
         from PIL import ImageFont  # here and not above: importing the package stays light
 
@@ -244,3 +246,6 @@ class Panel:
         for a, name in enumerate(self.names):
             draw_action(sheet, a, name, a == action, bool(view.allowed[a]), bool(view.exists[a]), columns)
         return np.asarray(frame)
+
+# %% ../nbs/03b_panel.ipynb #c0f1e5d7
+check_calls(__name__)   # arguments are compared with their annotations (00j)

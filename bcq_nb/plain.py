@@ -14,6 +14,8 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
+from .arguments import EnvId, Seed
+from .calls import check_calls
 from .checks import survives
 from .masks import read_masks
 
@@ -92,7 +94,7 @@ class Plain(gym.Wrapper):
             return obs, {"action_mask": deepcopy(info["action_mask"])}
         return obs, {}
 
-    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+    def reset(self, *, seed: Seed | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
         "Begin an episode."
         begun = self.env.reset(seed=seed, options=options)
         try:
@@ -118,7 +120,7 @@ class Plain(gym.Wrapper):
 
 # %% ../nbs/02e_plain.ipynb #fafe17d9
 def check_stacks_of(
-    env_id: str,      # for the error
+    env_id: EnvId,    # for the error
     env: gym.Env,     # one that is not used for anything else, with observations (stack, height, width)
 ) -> None:
     "Raises `ValueError` where observations are no stacks of frames: a color picture, or one without black padding."
@@ -150,13 +152,16 @@ def limit_of(
 
 
 def begin_anew(
-    envs: VectorEnv,             # several environments
-    which: np.ndarray,           # (n_envs,) bool: where
-    mask: np.ndarray | None,     # (n_envs, n_actions) bool: actions that existed; None: all do
-) -> tuple[np.ndarray, np.ndarray | None]:   # observations and masks of all
+    envs: VectorEnv,                        # several environments
+    which: np.ndarray,                      # (n_envs,) bool: where
+    mask: np.ndarray | None,                # (n_envs, n_actions) bool: actions that existed; None: all do
+) -> tuple[np.ndarray, np.ndarray | None]:  # observations and masks of all
     "Begin an episode in some environments, while the others wait. Raises what `read_masks` raises."
     obs, info = envs.reset(options={"reset_mask": which})
     if mask is None:
         return obs, None
     new = read_masks(info, which, mask.shape[1])
     return obs, np.where(which[:, None], new, mask)
+
+# %% ../nbs/02e_plain.ipynb #c0ac7938
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
 
+from .arguments import Count, Natural
+from .calls import check_calls
 from .checks import check_array, check_count
 from .slots import Masks, Pairs, Ring, Store, zeros
 from .tables import Table
@@ -35,7 +37,7 @@ def check_given(
 
 
 def check_masks(
-    n_actions: int,               # number of discrete actions
+    n_actions: Count,             # number of discrete actions
     step: dict[str, np.ndarray],  # the action (n,) and terminated (n,), checked
     mask: npt.ArrayLike,          # (n, n_actions) bool: which actions exist in obs
     next_mask: npt.ArrayLike,     # (n, n_actions) bool: which exist in next_obs
@@ -112,13 +114,14 @@ class Recorder:
 
     Raises `ValueError` where a size is not positive or observations are no `Box`.
     """
+    asked_for = "a buffer, such as from_frame (08) makes of a table"   # where an argument is none
     rows_at_once = 4096   # of a log that comes as arrays: so many stay in the processor's cache
 
     def __init__(self,
-        capacity: int,        # transitions to keep, rounded up to a multiple of `n_envs`
+        capacity: Count,      # transitions to keep, rounded up to a multiple of `n_envs`
         obs_space: Box,       # observations of one environment
-        n_actions: int,       # number of discrete actions
-        n_envs: int = 1,      # environments that write at once
+        n_actions: Count,     # number of discrete actions
+        n_envs: Count = 1,    # environments that write at once
         masks: bool = False,  # whether each step says which actions exist
         probs: bool = False,  # whether each step says how likely its action was under the behavior policy
     ):
@@ -131,10 +134,10 @@ class Recorder:
         self.allocate(capacity, n_envs, masks, probs)
 
     def allocate(self,
-        capacity: int,  # transitions to keep, rounded up to a multiple of `n_envs`
-        n_envs: int,    # environments that write at once
-        masks: bool,    # whether each step says which actions exist
-        probs: bool,    # whether each step says how likely its action was
+        capacity: Count,  # transitions to keep, rounded up to a multiple of `n_envs`
+        n_envs: Count,    # environments that write at once
+        masks: bool,      # whether each step says which actions exist
+        probs: bool,      # whether each step says how likely its action was
     ) -> None:
         "New columns, with nothing in them."
         self.ring = Ring(capacity, n_envs)
@@ -153,7 +156,7 @@ class Recorder:
         self.rng = np.random.default_rng(0)
 
     def emptied(self: Kind,
-        capacity: int,  # transitions to keep
+        capacity: Count,  # transitions to keep
     ) -> Kind:
         "A buffer of the same kind for one environment, with nothing in it."
         new = copy(self)
@@ -201,9 +204,9 @@ class Recorder:
         next_obs: npt.ArrayLike,    # (n_envs, *obs_shape): what they saw next, the real last one where an episode ended
         terminated: npt.ArrayLike,  # (n_envs,) bool: the episode ended by failure or success
         truncated: npt.ArrayLike,   # (n_envs,) bool: the episode was cut, by a time limit for example
-        mask: npt.ArrayLike | None = None,       # (n_envs, n_actions) bool: the actions that exist in obs
+        mask: npt.ArrayLike | None = None,  # (n_envs, n_actions) bool: the actions that exist in obs
         next_mask: npt.ArrayLike | None = None,  # (n_envs, n_actions) bool: those that exist in next_obs
-        prob: npt.ArrayLike | None = None,       # (n_envs,) float in (0, 1]: how likely the behavior policy took action
+        prob: npt.ArrayLike | None = None,  # (n_envs,) float in (0, 1]: how likely the behavior policy took action
     ) -> None:
         "Write a step of each environment over the oldest. Raises `ValueError`, and writes nothing, if it does not fit."
         step = check_step(self, self.n_envs, obs, action, reward, next_obs, terminated, truncated,
@@ -239,9 +242,12 @@ class Recorder:
     def restore(self,
         slots: np.ndarray,             # (n - skip,) where to put them
         state: dict[str, np.ndarray],  # what `state` gave of n transitions
-        skip: int = 0,                 # so many, the oldest, are left out
+        skip: Natural = 0,             # so many, the oldest, are left out
     ) -> None:
         "Put transitions back, or into another buffer."
         for name, column in self.columns.items():
             column.numpy()[slots] = state[name][skip:]
         self.store.restore(slots, state, skip)
+
+# %% ../nbs/00f_recorder.ipynb #c094f90c
+check_calls(__name__)   # arguments are compared with their annotations (00j)

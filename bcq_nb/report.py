@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from .arguments import Count, Discount, Probability, Seed
 from .bcq import BCQConfig
 from .buffers import ReplayBuffer, check_buffer
+from .calls import check_calls
 from .checks import check_probability
 from bcq_nb.coverage import (
     Choice,
@@ -51,7 +53,7 @@ class Report:
     "What a log can teach, in numbers; as a text also in words. `describe` makes it."
     notes: tuple[str, ...]          # what was doubtful about the log when it was read
     log: Overview                   # counts
-    discount: float                 # γ in [0, 1]
+    discount: Discount              # γ in [0, 1]
     bounds: tuple[float, float]     # least and largest value of a policy; infinite where the discount is 1
     prediction: Prediction | None   # of held-out decisions; None where there are fewer than 10 episodes
     choices: tuple[Choice, ...]     # a row for each threshold, ascending; none where there is no prediction
@@ -143,8 +145,8 @@ def plain(
 
 # %% ../nbs/07g_report.ipynb #8b105aea
 def listed(
-    thresholds: Sequence[float],   # at least one
-) -> str:                          # "τ = 0.05, 0.1"
+    thresholds: Sequence[Probability],  # at least one
+) -> str:                               # "τ = 0.05, 0.1"
     "Thresholds in words."
     return "τ = " + ", ".join(f"{threshold:g}" for threshold in thresholds)
 
@@ -223,10 +225,10 @@ def counted(
 # %% ../nbs/07g_report.ipynb #cfdb953a
 def describe(
     buffer: ReplayBuffer,             # a log
-    thresholds: Sequence[float] = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1),   # each in [0, 1], at least one above 0
+    thresholds: Sequence[Probability] = (0, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1),  # each in [0, 1], at least one above 0
     config: BCQConfig | None = None,  # that you would train with; `BCQConfig.log()` by default, `atari()` for frames
-    updates: int = 2_000,             # of each of three imitations, at most
-    seed: int = 0,                    # of everything
+    updates: Count = 2_000,           # of each of three imitations, at most
+    seed: Seed = 0,                   # of everything
     device: str = "auto",             # "auto" is a GPU where there is one
     progress: bool = False,           # show bars
 ) -> Report:
@@ -248,3 +250,6 @@ def describe(
     bounds = value_bounds(buffer, config.discount, config.clip_reward)
     outliers = find_outliers(buffer, seed) if vectors else None   # pictures have no neighbors in this sense
     return Report(buffer.notes, log, config.discount, bounds, prediction, rows, outliers)
+
+# %% ../nbs/07g_report.ipynb #c0e98d2f
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import torch
 
+from .arguments import Count, Natural
+from .calls import check_calls
 from .evaluation import Evaluation
 
 # %% auto #0
@@ -89,7 +91,7 @@ class Reports:
 
 # %% ../nbs/04d_reports.ipynb #8b06af67
 def history_row(
-    step: int,                            # steps or updates so far
+    step: Natural,                        # steps or updates so far
     reports: Reports,                     # of the updates since the last row
     evaluation: Evaluation | None = None, # how the policy does now, where that was measured
 ) -> dict[str, float]:                    # step; means, but the extremes of `…_min` and `…_max`; return, low, high
@@ -102,9 +104,12 @@ def history_row(
 
 # %% ../nbs/04d_reports.ipynb #7f5bac26
 def count_due(
-    step: int,   # steps so far
-    new: int,    # of which this many are new
-    every: int,  # the period
+    step: Natural,  # steps so far
+    new: Natural,   # of which this many are new
+    every: Count,   # the period
 ) -> int:
     "How many multiples of a period the new steps passed."
     return step // every - (step - new) // every
+
+# %% ../nbs/04d_reports.ipynb #c0a84457
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Count, EnvId, Probability, Seed
 from .atari import AtariConfig
 from .bcq import BCQConfig, DiscreteBCQ, train_offline
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checks import check_count, check_probability
 from .dqn import DQN, DQNConfig, train_behavioral
 from .environments import default_eps
@@ -31,11 +33,11 @@ __all__ = ['Behavioral', 'Generate', 'Train', 'Pipeline', 'Run', 'by_flag', 'che
 @dataclass(frozen=True)
 class Behavioral:
     "The first phase: train DQN online for a while. Its policy will write the batch."
-    steps: int                 # environment steps, more than the exploration's warm-up
+    steps: Count               # environment steps, more than the exploration's warm-up
     dqn: DQNConfig             # how DQN learns from the transitions it has met
     exploration: Exploration   # how DQN meets the environment: random actions, and how often it learns
-    eval_every: int = 1_000    # steps from one evaluation to the next, from 1
-    eval_episodes: int = 10    # episodes of each evaluation, from 1
+    eval_every: Count = 1_000  # steps from one evaluation to the next, from 1
+    eval_episodes: Count = 10  # episodes of each evaluation, from 1
     keep_replay: bool = False  # keep the transitions that it has met as well, in replay.npz
 
     def __post_init__(self):
@@ -46,10 +48,10 @@ class Behavioral:
 @dataclass(frozen=True)
 class Generate:
     "The second phase: let the behavior policy write the batch."
-    steps: int                  # transitions to write, from 1
-    low_noise_p: float = 0.2    # probability that an episode has little noise
-    rand_action_p: float = 0.2  # probability of a random action in the other episodes
-    n_envs: int = 8             # environments that step together, from 1
+    steps: Count                      # transitions to write, from 1
+    low_noise_p: Probability = 0.2    # probability that an episode has little noise
+    rand_action_p: Probability = 0.2  # probability of a random action in the other episodes
+    n_envs: Count = 8                 # environments that step together, from 1
 
     def __post_init__(self):
         for name in ("steps", "n_envs"):
@@ -61,10 +63,10 @@ class Generate:
 @dataclass(frozen=True)
 class Train:
     "The third phase: train discrete BCQ on the batch alone."
-    updates: int             # gradient steps, from 1
-    bcq: BCQConfig           # how discrete BCQ learns from the batch, and how strictly it keeps to it
-    eval_every: int = 1_000  # updates from one evaluation to the next, from 1
-    eval_episodes: int = 10  # episodes of each evaluation, from 1
+    updates: Count             # gradient steps, from 1
+    bcq: BCQConfig             # how discrete BCQ learns from the batch, and how strictly it keeps to it
+    eval_every: Count = 1_000  # updates from one evaluation to the next, from 1
+    eval_episodes: Count = 10  # episodes of each evaluation, from 1
 
     def __post_init__(self):
         for name in ("updates", "eval_every", "eval_episodes"):
@@ -77,7 +79,7 @@ class Pipeline:
     behavioral: Behavioral  # the first phase: train DQN online for a while; its policy will write the batch
     generate: Generate      # the second phase: let the behavior policy write the batch
     train: Train            # the third phase: train discrete BCQ on the batch alone
-    episodes: int = 20      # episodes for each policy in the closing table, from 1
+    episodes: Count = 20    # episodes for each policy in the closing table, from 1
 
     def __post_init__(self):
         check_count("episodes", self.episodes)
@@ -86,8 +88,8 @@ class Pipeline:
 @dataclass(frozen=True)
 class Run:
     "The environment, the seed, and where the results go: OUT/ENV/seedSEED."
-    env: str                  # a Gymnasium id with discrete actions: CartPole-v1, Acrobot-v1, ALE/Pong-v5
-    seed: int = 0             # of everything that is random, from 0
+    env: EnvId                # a Gymnasium id with discrete actions: CartPole-v1, Acrobot-v1, ALE/Pong-v5
+    seed: Seed = 0            # of everything that is random, from 0
     out: Path = Path("runs")  # where the folders of runs are
     device: str = "auto"      # where networks compute: "auto" is a GPU where there is one
     atari: AtariConfig = field(default_factory=AtariConfig)  # how a game's frames become observations; for ALE/… only
@@ -242,3 +244,6 @@ def write_bcq(run: Run, settings: Train) -> None:
     agent.save(run.folder / "bcq.safetensors")
     write_rows(run.folder / "bcq.csv", rows)
     print(f"wrote {run.folder / 'bcq.safetensors'}")
+
+# %% ../nbs/19a_runs.ipynb #c0878983
+check_calls(__name__)   # arguments are compared with their annotations (00j)

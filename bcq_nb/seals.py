@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from gymnasium.spaces import Box
 
+from .calls import check_calls
 from .checks import check_count
 from .files import Misfit
 
@@ -128,3 +129,6 @@ def subclass_named(
         raise Misfit(f"the file holds a {name}, which is no {base.__name__} that has been imported: "
                          "load it with its own class, or import the module that defines it first")
     return found[name]
+
+# %% ../nbs/00k_seals.ipynb #c0e20b9a
+check_calls(__name__)   # arguments are compared with their annotations (00j)

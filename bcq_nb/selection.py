@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arguments import Count, Discount, Probability, Seed
 from .bcq import DiscreteBCQ, train_offline
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checks import check_count
 from .dqn import DQN
 from .evaluation import COLORS, OTHER
@@ -49,13 +51,13 @@ class Candidate:
 
 
 def look_at(
-    name: str,          # of the policy
-    policy: Policy,     # an agent, or a function (obs, mask) -> (B, n_actions)
-    logged: Logged,     # a log that it did not learn from
-    discount: float,    # γ in [0, 1]
-    softness: float,    # as `action_probabilities`
-    seed: int,          # of the bootstrap
-) -> tuple[Candidate, Interval]:   # its fate is open, unless it is untried; mean return of those who wrote the log
+    name: str,                    # of the policy
+    policy: Policy,               # an agent, or a function (obs, mask) -> (B, n_actions)
+    logged: Logged,               # a log that it did not learn from
+    discount: Discount,           # γ in [0, 1]
+    softness: Probability,        # as `action_probabilities`
+    seed: Seed,                   # of the bootstrap
+) -> tuple[Candidate, Interval]:  # its fate is open, unless it is untried; mean return of those who wrote the log
     "What can be told without learning."
     weighed = weigh(policy, logged, discount, softness, seed)
     fate = "untried" if weighed.support.untried > MOST_UNTRIED else OPEN
@@ -65,7 +67,7 @@ def look_at(
 
 def prune(
     candidates: list[Candidate],   # in any order
-    finalists: int,                # how many that weights can tell about may stay
+    finalists: Count,              # how many that weights can tell about may stay
 ) -> list[Candidate]:              # in the same order
     "WIS prunes: of those that weights can tell about, all but the best are marked."
     told = [(row.wis.value, row.name) for row in candidates if row.fate == OPEN and row.wis is not None]
@@ -92,7 +94,7 @@ FATES = ("chosen", "not the best", "not settled", "pruned by WIS", "untried")   
 @dataclass(frozen=True)
 class Selection:
     "Policies compared on one log. `select` makes it."
-    discount: float                   # γ in [0, 1]
+    discount: Discount                # γ in [0, 1]
     logged: Interval                  # mean return of those who wrote the log
     rows: tuple[Candidate, ...]       # best first
     places: tuple[int, ...]           # where each row stood among the policies that were given, from 0
@@ -197,14 +199,14 @@ def name_of(
 
 
 def select(
-    policies: Sequence[Policy] | Mapping[str, Policy],   # agents or functions (obs, mask) -> (B, n_actions)
+    policies: Sequence[Policy] | Mapping[str, Policy],  # agents or functions (obs, mask) -> (B, n_actions)
     held_out: ReplayBuffer | Logged,    # episodes that none of them learned from
-    discount: float | None = None,      # γ in [0, 1], by default the agents'; 1 is the plain sum of rewards
-    softness: float = 0.0,              # in [0, 1]: judge policies that take a random allowed action as often
-    finalists: int = 8,                 # how many of those that weights can tell about FQE is learned for, from 1
+    discount: Discount | None = None,   # γ in [0, 1], by default the agents'; 1 is the plain sum of rewards
+    softness: Probability = 0.0,        # in [0, 1]: judge policies that take a random allowed action as often
+    finalists: Count = 8,               # how many of those that weights can tell about FQE is learned for, from 1
     config: FQEConfig | None = None,    # how FQE learns, but for the discount
-    updates: int | None = None,         # of each FQE at first; up to four times as many until it has settled
-    seed: int = 0,                      # of everything
+    updates: Count | None = None,       # of each FQE at first; up to four times as many until it has settled
+    seed: Seed = 0,                     # of everything
     device: str = "auto",               # "auto" is a GPU where there is one
     progress: bool = False,             # show bars
 ) -> Selection:
@@ -233,8 +235,8 @@ def select(
 def stopping_points(
     agent: DQN,                # a new one; it learns
     buffer: ReplayBuffer,      # what from
-    steps: int,                # updates in all
-    every: int,                # updates from one copy to the next
+    steps: Count,              # updates in all
+    every: Count,              # updates from one copy to the next
     **options: Any,            # of `train_offline`
 ) -> list[Any]:                # copies of the agent, the last after all updates
     "Train, and keep a copy of the agent at each stopping point. Raises `ValueError` as `train_offline`."
@@ -245,3 +247,6 @@ def stopping_points(
         train_offline(agent, buffer, min(every, steps - done), **options)
         copies.append(deepcopy(agent))
     return copies
+
+# %% ../nbs/09a_selection.ipynb #c0ef5714
+check_calls(__name__)   # arguments are compared with their annotations (00j)

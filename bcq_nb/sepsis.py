@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Count, Seed
+from .calls import check_calls
 from .checks import check_count
 from .extrapolation import TabularMDP, Transitions, state_values
 
@@ -143,8 +145,8 @@ class Log:
 def simulate(
     hospital: Hospital,   # the world
     policy: np.ndarray,   # (716, 25) probability of each action in each state
-    n_patients: int,      # stays
-    seed: int = 0,        # of all that happens
+    n_patients: Count,    # stays
+    seed: Seed = 0,       # of all that happens
 ) -> Log:
     "What a policy does to patients, written down. Raises `ValueError` where their number is not positive."
     stay = np.arange(check_count("n_patients", n_patients))
@@ -196,3 +198,6 @@ def to_table(
         columns["exists"] = np.array(rows)[state]
     columns |= {"dose": np.array(ACTIONS)[action], "survived": reward, "over": terminated == 1, "prob": log.prob}
     return pd.DataFrame(columns)
+
+# %% ../nbs/08b_sepsis.ipynb #c034e594
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -13,6 +13,8 @@ import numpy.typing as npt
 import torch
 from gymnasium.spaces import Box
 
+from .arguments import Count, Natural
+from .calls import check_calls
 from .checks import check_count
 
 # %% auto #0
@@ -26,8 +28,8 @@ class Ring:
     Its *age*, in [0, len), counts the kept transitions that are older. Raises `ValueError` if a size is not positive.
     """
     def __init__(self,
-        capacity: int,    # transitions to keep, rounded up to a multiple of `n_envs`
-        n_envs: int = 1,  # environments that write at once
+        capacity: Count,    # transitions to keep, rounded up to a multiple of `n_envs`
+        n_envs: Count = 1,  # environments that write at once
     ):
         self.n_envs = check_count("n_envs", n_envs)
         self.n_rows = math.ceil(check_count("capacity", capacity) / self.n_envs)
@@ -74,8 +76,8 @@ BLOCK = 1024   # rows that are copied, written and read at once: 7 MB of Atari f
 
 
 def zeros(
-    shape: tuple[int, ...],  # the first axis being the slot
-    dtype: npt.DTypeLike,    # as NumPy calls it
+    shape: tuple[Natural, ...],  # the first axis being the slot
+    dtype: npt.DTypeLike,        # as NumPy calls it
 ) -> torch.Tensor:
     """Zeros that take memory only as they are written over, as NumPy's do and PyTorch's do not.
 
@@ -176,7 +178,7 @@ class Pairs:
         "What a file keeps of these slots."
         return {"obs": self.obs.numpy()[slots], "next_obs": self.next_obs.numpy()[slots]}
 
-    def restore(self, slots: np.ndarray, state: dict[str, np.ndarray], skip: int) -> None:
+    def restore(self, slots: np.ndarray, state: dict[str, np.ndarray], skip: Natural) -> None:
         "Write back what `state` gave, the first `skip` transitions left out."
         self.obs.numpy()[slots] = state["obs"][skip:]
         self.next_obs.numpy()[slots] = state["next_obs"][skip:]
@@ -188,8 +190,8 @@ class Pairs:
 class Masks:
     "Which actions exist before and after each step, a bit for each action."
     def __init__(self,
-        capacity: int,   # slots
-        n_actions: int,  # number of discrete actions
+        capacity: Count,   # slots
+        n_actions: Count,  # number of discrete actions
     ):
         self.n_actions = n_actions
         n_bytes = math.ceil(n_actions / 8)
@@ -209,7 +211,10 @@ class Masks:
         return torch.from_numpy(np.unpackbits(bits, axis=1, count=self.n_actions).view(bool))
 
     def read(self,
-        slots: np.ndarray,  # (B,) int
+        slots: np.ndarray,                   # (B,) int
     ) -> tuple[torch.Tensor, torch.Tensor]:  # (B, n_actions) bool each
         "The actions that exist before and after the steps in these slots."
         return self.unpack(self.mask.numpy()[slots]), self.unpack(self.next_mask.numpy()[slots])
+
+# %% ../nbs/00d_slots.ipynb #c0a8b727
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import Count
+from .calls import check_calls
 from .frames import NEVER, FrameBuffer
 from .recorder import check_step
 from .slots import BLOCK
@@ -17,7 +19,7 @@ __all__ = ['stacks_of', 'hide_frames', 'rows_before', 'add_stacks']
 # %% ../nbs/02c_stacks.ipynb #96b110f3
 def stacks_of(
     frames: np.ndarray,  # (n, H, W) that follow each other
-    stack: int,          # frames in a stack
+    stack: Count,        # frames in a stack
     is_start: bool,      # whether an episode begins with the first of them; else nobody knows what came before
 ) -> np.ndarray:         # (n, stack, H, W), or (n - stack + 1, stack, H, W) where nobody knows; a view
     "All stacks that these frames make up, oldest frame first."
@@ -82,3 +84,6 @@ def add_stacks(
             places |= {name: buffer.masks.pack(step[name]) for name in ("mask", "next_mask")}
         buffer.restore(buffer.ring.next_slots(len(t)), step | places)
         buffer.ring.advance(len(t))
+
+# %% ../nbs/02c_stacks.ipynb #c0cb3f29
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .arguments import Count
+from .calls import check_calls
 from .checks import find_column, flag_column, float_column, refuse_missing, refuse_rows
 
 Label = str | int | float | bool   # the name of an action, or a category: what JSON can hold
@@ -85,9 +87,9 @@ def as_label(
 
 
 def distinguish(
-    frame: Any,   # a `DataFrame`
-    name: str,    # one of its columns
-) -> tuple[np.ndarray, Any]:   # (B,) int64: the place of each entry among those that follow; the different entries
+    frame: Any,               # a `DataFrame`
+    name: str,                # one of its columns
+) -> tuple[np.ndarray, Any]:  # (B,) int64: the place of each entry among those that follow; the different entries
     "What a column distinguishes, as it first occurs. Raises `ValueError` for missing entries, and for lists."
     from pandas import factorize
 
@@ -128,10 +130,10 @@ def label_column(
 
 # %% ../nbs/00e_tables.ipynb #935e12c1
 def mask_column(
-    frame: Any,      # a `DataFrame`
-    name: str,       # a column of text or lists
-    n_actions: int,  # how many entries each must have
-) -> np.ndarray:     # (B, n_actions) bool
+    frame: Any,        # a `DataFrame`
+    name: str,         # a column of text or lists
+    n_actions: Count,  # how many entries each must have
+) -> np.ndarray:       # (B, n_actions) bool
     "Masks that are written into one column. Raises `ValueError` for a wrong length and for what is neither 0 nor 1."
     series = find_column(frame, name)
     refuse_missing(name, series)
@@ -157,7 +159,7 @@ def mask_column(
 def mask_columns(
     frame: Any,             # a `DataFrame`
     names: Sequence[str],   # one column for each action, or a single one of text or lists
-    n_actions: int,         # how many actions there are
+    n_actions: Count,       # how many actions there are
 ) -> np.ndarray:            # (B, n_actions) bool: which exist
     "Masks, in either shape. Raises `ValueError` for a wrong number of columns and for what is neither 0 nor 1."
     if len(names) == 1:
@@ -177,7 +179,7 @@ class Table:
     obs: tuple[str, ...]         # the columns that are observed, in this order
     action: str                  # the column of actions
     actions: tuple[Label, ...]   # action i is called actions[i]
-    categories: dict[str, tuple[Label, ...]] = field(default_factory=dict)   # column in words -> its categories
+    categories: dict[str, tuple[Label, ...]] = field(default_factory=dict)  # column in words -> its categories
     mask: tuple[str, ...] = ()   # a column of 0 and 1 for each action, or one of text or lists; empty: all exist
 
     def __post_init__(self):
@@ -248,3 +250,6 @@ class Table:
         "A table from plain data."
         categories = {name: tuple(words) for name, words in data["categories"].items()}
         return cls(tuple(data["obs"]), data["action"], tuple(data["actions"]), categories, tuple(data["mask"]))
+
+# %% ../nbs/00e_tables.ipynb #c09ab2ec
+check_calls(__name__)   # arguments are compared with their annotations (00j)

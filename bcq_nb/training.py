@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from .arguments import Count, Discount, Natural, Probability
 from .buffers import ReplayBuffer, check_buffer
+from .calls import check_calls
 from .checkpoints import Checkpoint
 from .checks import check_count, check_probability
 
@@ -39,13 +41,13 @@ class Exploration:
 
     Raises `ValueError` for a value out of range.
     """
-    warmup: int = 1_000        # random steps before the first update (authors: 1,000)
-    train_every: int = 1       # steps from one update to the next (authors: 1)
-    eps_start: float = 0.1     # ε in [0, 1] at the first update (authors: 0.1)
-    eps_end: float = 0.1       # and after `eps_updates` (authors: 0.1)
-    eps_updates: int = 1       # updates in which it goes from one to the other (authors: 1)
-    capacity: int = 1_000_000  # transitions that the replay buffer keeps (authors: 1,000,000)
-    n_envs: int = 1            # environments that step together (authors: 1)
+    warmup: Count = 1_000         # random steps before the first update (authors: 1,000)
+    train_every: Count = 1        # steps from one update to the next (authors: 1)
+    eps_start: Probability = 0.1  # ε in [0, 1] at the first update (authors: 0.1)
+    eps_end: Probability = 0.1    # and after `eps_updates` (authors: 0.1)
+    eps_updates: Count = 1        # updates in which it goes from one to the other (authors: 1)
+    capacity: Count = 1_000_000   # transitions that the replay buffer keeps (authors: 1,000,000)
+    n_envs: Count = 1             # environments that step together (authors: 1)
 
     def __post_init__(self):
         for name in ("warmup", "train_every", "eps_updates", "capacity", "n_envs"):
@@ -64,15 +66,15 @@ class Exploration:
         "Ours, for a minute of one core: an update every two steps (07a), with `changes` to any field."
         return cls(**{"train_every": 2, **changes})
 
-    def eps(self, updates: int) -> float:
+    def eps(self, updates: Natural) -> float:
         "Probability of a random action after so many updates."
         progress = min(1.0, updates / self.eps_updates)
         return self.eps_start + (self.eps_end - self.eps_start) * progress
 
 # %% ../nbs/04b_training.ipynb #78cb4314
 def check_plan(
-    steps: int,         # environment steps
-    batch_size: int,    # transitions in an update
+    steps: Count,       # environment steps
+    batch_size: Count,  # transitions in an update
     plan: Exploration,  # how to explore
 ) -> None:
     "Raises `ValueError` where training with these settings could not begin, or would learn nothing."
@@ -108,12 +110,12 @@ def check_fits_batch(
 
 
 def check_offline(
-    agent: Any,            # what is to learn
-    buffer: ReplayBuffer,  # what from
-    steps: int,            # updates
-    eval_every: int,       # updates from one evaluation to the next
-    eval_episodes: int,    # episodes of each
-    eval_eps: float,       # probability of a random action in them
+    agent: Any,             # what is to learn
+    buffer: ReplayBuffer,   # what from
+    steps: Count,           # updates
+    eval_every: Count,      # updates from one evaluation to the next
+    eval_episodes: Count,   # episodes of each
+    eval_eps: Probability,  # probability of a random action in them
 ) -> None:
     "Raises `ValueError` where training could not begin."
     check_count("steps", steps)
@@ -143,7 +145,7 @@ def seen_rewards(
 
 def value_bounds(
     buffer: ReplayBuffer,       # the batch, or what has been collected so far
-    discount: float,            # γ in [0, 1]
+    discount: Discount,         # γ in [0, 1]
     clip_reward: bool = False,  # rewards are learned from clipped to [-1, 1]
 ) -> tuple[float, float]:       # the least and the largest value that a policy can have, if the batch shows all rewards
     "Between the smallest reward once or for ever, and the largest once or for ever. Raises `ValueError` if empty."
@@ -154,8 +156,8 @@ def value_bounds(
 
 
 def for_ever(
-    reward: float,    # of each step
-    discount: float,  # γ in [0, 1]
+    reward: float,       # of each step
+    discount: Discount,  # γ in [0, 1]
 ) -> float:
     "The discounted sum of a reward that never ends: r / (1 - γ); without discount infinite, but for a reward of 0."
     if reward == 0:
@@ -214,7 +216,7 @@ def clip_to_bounds(
 
 # %% ../nbs/04b_training.ipynb #3c9bc0bf
 def mean_and_deviation(
-    buffer: ReplayBuffer,  # with vectors, at least one
+    buffer: ReplayBuffer,                # with vectors, at least one
 ) -> tuple[torch.Tensor, torch.Tensor]:  # (n,) float64 each
     "Mean and standard deviation of each number of an observation, block by block: the batch is not copied whole."
     slots = buffer.slots()
@@ -241,3 +243,6 @@ def set_scales(
         unit = paid.square().mean().sqrt().item() if len(paid) else 1.0   # without any there is nothing to scale
         for network in networks:
             network.value_scale.fill_(unit)
+
+# %% ../nbs/04b_training.ipynb #c0c185dd
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .arguments import Natural
+from .calls import check_calls
 from .recorder import Recorder, check_step
 from .slots import BLOCK
 
@@ -33,7 +35,7 @@ def check_shapes(
 def name_row(
     buffer: Recorder,              # that is to keep the rows
     block: dict[str, np.ndarray],  # rows that were refused
-    start: int,                    # the number of the first of them
+    start: Natural,                # the number of the first of them
     error: ValueError,             # what was said of all of them
 ) -> ValueError:                   # what is wrong with the first row that does not fit by itself
     "Say which row it is. In a block of one row it may be that it does not follow the row before."
@@ -75,8 +77,8 @@ def leans(
 
 
 def rows_to_copy(
-    buffer: Recorder,            # which has the episodes
-    episodes: list[np.ndarray],  # (T,) slots of each
+    buffer: Recorder,                # which has the episodes
+    episodes: list[np.ndarray],      # (T,) slots of each
 ) -> tuple[np.ndarray, np.ndarray]:  # (n,) slots; (episodes,) where among them each episode begins
     "All rows that these episodes need: their own, and those before that they show."
     starts = np.array([slots[0] for slots in episodes], np.int64)
@@ -107,7 +109,7 @@ def copy_rows(
 
 # %% ../nbs/00g_transfer.ipynb #c5f532fc
 def words_of(
-    buffer: Recorder,  # of vectors
+    buffer: Recorder,               # of vectors
 ) -> tuple[list[str], np.ndarray]:  # what the numbers of an observation are called; (n_actions,) the actions
     "The words of the log, where it was a table; else `obs0`, `obs1`, …, and numbers. Raises `ValueError` for pictures."
     shape = buffer.obs_space.shape
@@ -131,8 +133,8 @@ def named_once(
 
 
 def numbered(
-    episodes: list[np.ndarray],  # (T,) int64 slots of each
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:   # (n,) each: slots; number of the episode; number of the step in it
+    episodes: list[np.ndarray],                  # (T,) int64 slots of each
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # (n,) each: slots; number of the episode; number of the step in it
     "All transitions, episode after episode, with their numbers from 0."
     lengths = np.array([len(slots) for slots in episodes], np.int64)
     begins = np.cumsum(lengths) - lengths
@@ -164,3 +166,6 @@ def frame_columns(
     if buffer.prob is not None:
         columns.append(("prob", buffer.prob.numpy()[slots]))
     return named_once(columns)
+
+# %% ../nbs/00g_transfer.ipynb #c084a0f3
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import Discount
+from .calls import check_calls
 from .dqn import DQN
 from .evidence import Logged, Policy
 from .fqe import SETTLED
@@ -101,7 +103,7 @@ def interval_of(
 @dataclass(frozen=True)
 class Verdict:
     "What a log says of a policy. `ope.estimate` makes it."
-    discount: float                    # γ in [0, 1]
+    discount: Discount                 # γ in [0, 1]
     cut: float                         # share of the episodes that were cut: what came after is not in their returns
     logged: Interval                   # mean return of those who wrote the log
     calibration: Reliability | None    # of the imitation; None where the log holds probabilities
@@ -247,3 +249,6 @@ def claim_of(
     at_start = logged.step == 0
     q = policy.q_values(logged.buffer.transitions(logged.slots[at_start]).obs).numpy(force=True)
     return float((probabilities[at_start] * q).sum(axis=1).mean())
+
+# %% ../nbs/08h_verdict.ipynb #c09ff71a
+check_calls(__name__)   # arguments are compared with their annotations (00j)

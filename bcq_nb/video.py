@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .arguments import Count, Natural, NonNegative, Positive
+from .calls import check_calls
 from .files import atomic_path
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def check_ffmpeg() -> str:   # the path of the program
 def ffmpeg_command(
     program: str,           # from `check_ffmpeg`
     size: tuple[int, int],  # (width, height) of a frame, both even
-    fps: float,             # frames a second
+    fps: Positive,          # frames a second
     path: Path,             # the file to be
 ) -> list[str]:
     "What ffmpeg is told: raw frames come in, an MP4 that plays everywhere goes out."
@@ -65,7 +67,7 @@ class VideoWriter:
         program: str,     # from `check_ffmpeg`
         beside: Path,     # where it is written
         path: Path,       # the file to be, for the error
-        fps: float,       # frames a second
+        fps: Positive,    # frames a second
     ):
         self.program, self.beside, self.path, self.fps = program, beside, path, fps
         self.shape: tuple[int, ...] = ()                      # of a frame; unknown before the first
@@ -73,7 +75,7 @@ class VideoWriter:
         self.words: Any = None                                # the file in which ffmpeg complains
 
     def start(self,
-        shape: tuple[int, ...],  # (height, width, 3) of a frame
+        shape: tuple[Natural, ...],  # (height, width, 3) of a frame
     ) -> None:
         "Start ffmpeg."
         self.shape = shape
@@ -155,7 +157,7 @@ def check_mp4(
 @contextmanager
 def video_writer(
     path: Path,                # the file to be, `.mp4`
-    fps: float,                # frames a second
+    fps: Positive,             # frames a second
 ) -> Iterator[VideoWriter]:    # has `append_data(frame)`; frames are (height, width, 3) uint8 of even sizes
     """A video that every browser plays, written whole or not at all; the same frames give the same bytes.
 
@@ -174,8 +176,8 @@ def video_writer(
 # %% ../nbs/00h_video.ipynb #63890ab1
 def read_frames(
     path: str | Path,         # an MP4, from `video_writer`
-    fps: float,               # how many frames of each second are wanted, at most
-    seconds: float,           # how much of the video, from its beginning
+    fps: Positive,            # how many frames of each second are wanted, at most
+    seconds: NonNegative,     # how much of the video, from its beginning
 ) -> list[Image.Image]:       # at least the first frame
     "Pictures out of a video. Raises what `check_mp4` and `check_ffmpeg` raise."
     import imageio.v2 as imageio
@@ -215,8 +217,8 @@ def as_picture(
 
 
 def picture_size(
-    width: int,         # of what the environment draws, pixels
-    height: int,        # of the same
+    width: Count,       # of what the environment draws, pixels
+    height: Count,      # of the same
 ) -> tuple[int, int]:   # (width, height) in the video
     "About 320 pixels wide where it is tall, 640 where it is wide; enlarged by whole numbers, which stays sharp."
     scale = (320 if height > width else 640) / width
@@ -228,3 +230,6 @@ def picture_size(
 def even(length: int) -> int:
     "The next even number of pixels: H.264 takes no others."
     return length + length % 2
+
+# %% ../nbs/00h_video.ipynb #c0421b47
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from .calls import check_calls
 from .files import atomic_path
 
 # %% auto #0
@@ -57,9 +58,9 @@ def training_state(
 
 # %% ../nbs/00l_weights.ipynb #349937d4
 def expected_shapes(
-    network: nn.Module,  # the one that learns
-    target: nn.Module,   # its slow copy
-    updated: bool,       # there are moments
+    network: nn.Module,           # the one that learns
+    target: nn.Module,            # its slow copy
+    updated: bool,                # there are moments
 ) -> dict[str, tuple[int, ...]]:  # name -> shape
     "The shape of each tensor that a state of these networks has."
     shapes = {f"network.{name}": tuple(value.shape) for name, value in network.state_dict().items()}
@@ -111,3 +112,6 @@ def restore_training(
             like = value if key == "step" else weight   # a moment lies in memory as its weight does
             moment = torch.empty_like(like, device=weight.device, requires_grad=False)
             optimizer.state[weight][key] = moment.copy_(value)
+
+# %% ../nbs/00l_weights.ipynb #c063f4f1
+check_calls(__name__)   # arguments are compared with their annotations (00j)

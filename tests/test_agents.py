@@ -382,7 +382,7 @@ def test_standardize_is_for_vectors():
 
 @pytest.mark.parametrize("name", ["standardize", "scale_reward", "clip_target", "clip_reward", "scale_obs"])
 def test_a_switch_is_on_or_off(name):
-    with pytest.raises(ValueError, match=f"{name} is of type str: it must be bool"):
+    with pytest.raises(ValueError, match=f"{name} is 'yes': it must be True or False"):
         DQNConfig(**{name: "yes"})
 
 
@@ -512,7 +512,7 @@ def test_arrays_in_any_layout_are_the_same_numbers():
 
 @pytest.mark.parametrize("eps", [-0.1, 1.5, np.nan, None, "0.5"])
 def test_eps_is_a_probability(eps):
-    with pytest.raises(ValueError, match="eps is .* a probability is in"):
+    with pytest.raises(ValueError, match="eps is .* it must be a number from 0 to 1"):
         DQN(VECTOR, 2, device="cpu").act(np.zeros((1, 4), np.float32), eps)
 
 
@@ -546,7 +546,7 @@ def test_policies_are_probabilities(kind, config):
 
 @pytest.mark.parametrize("softness", [-0.1, 1.1, np.nan, None])
 def test_softness(softness):
-    with pytest.raises(ValueError, match="softness is .* a probability is in"):
+    with pytest.raises(ValueError, match="softness is .* it must be a number from 0 to 1"):
         DQN(VECTOR, 2, device="cpu").policy(np.zeros((1, 4), np.float32), softness)
 
 

@@ -21,9 +21,9 @@ from bcq_nb.checks import check_actions
     ("max_episode_steps", None, "from 1 to 10,000,000"),
     ("noop_max", -1, "from 0 to 1,000"),
     ("repeat_action_probability", 1.0, "below 1"),
-    ("repeat_action_probability", -0.1, "[0, 1]"),
-    ("repeat_action_probability", float("nan"), "[0, 1]"),
-    ("repeat_action_probability", "0.25", "[0, 1]"),
+    ("repeat_action_probability", -0.1, "from 0 and below 1"),
+    ("repeat_action_probability", float("nan"), "from 0 and below 1"),
+    ("repeat_action_probability", "0.25", "from 0 and below 1"),
 ])
 def test_settings(name, value, words):
     with pytest.raises(ValueError) as error:

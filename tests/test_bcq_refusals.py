@@ -15,13 +15,13 @@ FRAMES = Box(0, 255, (2, 36, 36), np.uint8)
 
 
 @pytest.mark.parametrize("settings, words", [
-    ({"threshold": 1.2}, "threshold is 1.2: it must be in [0, 1], from 0 (Double DQN) to 1 (imitation)"),
+    ({"threshold": 1.2}, "threshold is 1.2: it must be a number from 0 to 1"),
     ({"threshold": -0.1}, "threshold is -0.1"),
     ({"threshold": float("nan")}, "threshold is nan"),
-    ({"threshold": "0.3"}, "threshold is '0.3': it must be in [0, 1]"),
+    ({"threshold": "0.3"}, "threshold is '0.3': it must be a number from 0 to 1"),
     ({"threshold": None}, "threshold is None"),
-    ({"logit_penalty": True}, "logit_penalty is True: it must be at least 0"),
-    ({"logit_penalty": -1}, "logit_penalty is -1: it must be at least 0"),
+    ({"logit_penalty": True}, "logit_penalty is True: it must be a number from 0"),
+    ({"logit_penalty": -1}, "logit_penalty is -1: it must be a number from 0"),
     ({"logit_penalty": float("nan")}, "logit_penalty is nan"),
     ({"logit_penalty": float("inf")}, "logit_penalty is inf"),
     ({"lr": 0}, "lr is 0"),
@@ -44,7 +44,7 @@ def small():
     ({"steps": 2.5}, "steps is 2.5"),
     ({"eval_every": 0}, "eval_every is 0: it must be an integer from 1"),
     ({"eval_episodes": 0}, "eval_episodes is 0: it must be an integer from 1"),
-    ({"eval_eps": 1.5}, "eval_eps is 1.5: a probability is in [0, 1]"),
+    ({"eval_eps": 1.5}, "eval_eps is 1.5: it must be a number from 0 to 1"),
     ({"eval_env": "Acrobot-v1"}, "load the agent that was trained on it"),
     ({"eval_env": "CartPole-v9"}, "there is no environment 'CartPole-v9': did you mean CartPole-v1"),
 ])

@@ -36,7 +36,7 @@ def test_counts_that_are_taken():
 
 @pytest.mark.parametrize("value", [-0.1, 1.1, 20, NAN, INFINITE, True, "0.5", None])
 def test_probabilities(value):
-    with pytest.raises(ValueError, match=r"eps is .*: a probability is in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"eps is .*: it must be a number from 0 to 1"):
         check_probability("eps", value)
 
 
@@ -244,14 +244,14 @@ def test_buffers_that_cannot_be_joined(other, words):
 
 @pytest.mark.parametrize("other", [None, ReplayBuffer.from_arrays(**log_of(5)).to_frame()])
 def test_what_is_no_buffer_cannot_be_joined(other):
-    with pytest.raises(TypeError, match="a buffer is taken, not"):
+    with pytest.raises(TypeError, match="it must be a buffer, such as"):
         ReplayBuffer.from_arrays(**log_of(5)).extend(other)
 
 
 @pytest.mark.parametrize("share, words", [
     (0.1, "a share of 0.1 of 4 episodes is 0: both parts need at least one"),
     (0.9, "a share of 0.9 of 4 episodes is 4"),
-    (1.5, "share is 1.5: a probability"),
+    (1.5, "share is 1.5: it must be a number above 0 and below 1"),
     (NAN, "share is nan"),
 ])
 def test_shares(share, words):
@@ -333,7 +333,7 @@ def test_floats_are_no_pixels():
 def test_samples(batch_size):
     buffer = ReplayBuffer(100, SPACE, n_actions=2, n_envs=2)
     buffer.add(**GOOD)
-    with pytest.raises(ValueError, match="from a buffer that holds 2: batch_size is from 1 to that"):
+    with pytest.raises(ValueError, match="batch_size"):
         buffer.sample(batch_size)
 
 
@@ -345,7 +345,7 @@ def test_empty_buffers_give_nothing():
 
 @pytest.mark.parametrize("make", [ReplayBuffer, FrameBuffer, make_buffer])
 def test_spaces(make):
-    with pytest.raises(ValueError, match=r"obs_space is Discrete\(5\): a buffer takes a gymnasium.spaces.Box"):
+    with pytest.raises(ValueError, match=r"obs_space is .*: it must be a Box"):
         make(10, Discrete(5), 2)
     with pytest.raises(ValueError, match="n_actions is 0"):
         make(10, PIXELS, 0)
@@ -427,7 +427,7 @@ def test_files_of_another_class(tmp_path):
         subclass_named(ReplayBuffer, "SecretBuffer")
 
 
-@pytest.mark.parametrize("size, words", [(0, "capacity is 0"), (2.5, "capacity is 2.5"), (3, "less than one stack")])
+@pytest.mark.parametrize("size, words", [(0, "size is 0"), (2.5, "size is 2.5"), (3, "less than one stack")])
 def test_sizes_of_loaded_buffers(tmp_path, size, words):
     FrameBuffer(8, PIXELS, 2).save(tmp_path / "frames.npz")
     with pytest.raises(ValueError, match=words):
@@ -444,5 +444,5 @@ def test_a_table_in_the_place_of_a_buffer():
     table = pd.DataFrame({"age": [1.0, 2.0], "dose": [0, 1]})
     agent = DiscreteBCQ(Box(0, 1, (1,)), 2, device="cpu")
     for use in (describe, lambda given: train_offline(agent, given, 10)):
-        with pytest.raises(TypeError, match="a buffer is taken, not DataFrame: from_frame"):
+        with pytest.raises(TypeError, match=r"a DataFrame of shape \(2, 2\): it must be a buffer, such as from_frame"):
             use(table)

@@ -66,7 +66,7 @@ def everything(folder):
     "pipeline --out story.txt": "story.txt is not a folder that can be written to: choose another --out",
     "pipeline": "behavioral.steps is 1200 there and 20000 here",
     f"pipeline {SMALL} --atari.frame-skip 2": "atari.frame-skip is 4 there and 2 here",
-    "generate --steps 500 --rand-action-p 2": "rand_action_p is 2.0: a probability is in [0, 1]",
+    "generate --steps 500 --rand-action-p 2": "rand_action_p is 2.0: it must be a number from 0 to 1",
     "generate --seed 8": "seed8/behavioral.safetensors: `bcq behavioral --env CartPole-v1 --seed 8` makes",
     "train --seed 8": "seed8/batch.npz: `bcq generate --env CartPole-v1 --seed 8` makes",
     "train --seed 8 --out elsewhere": "`bcq generate --env CartPole-v1 --seed 8 --out elsewhere` makes",

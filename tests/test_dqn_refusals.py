@@ -28,8 +28,8 @@ def same_bits(one, other):
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [
-    ("discount", 1.01, "[0, 1]"),
-    ("discount", float("nan"), "[0, 1]"),
+    ("discount", 1.01, "from 0 to 1"),
+    ("discount", float("nan"), "from 0 to 1"),
     ("batch_size", 0, "an integer from 1"),
     ("batch_size", 2.5, "an integer from 1"),
     ("lr", float("nan"), "above 0"),
@@ -37,9 +37,9 @@ def same_bits(one, other):
     ("lr", 0, "above 0"),
     ("adam_eps", 0, "above 0"),
     ("target_rate", 0, "above 0"),
-    ("target_rate", 1.5, "[0, 1]"),
+    ("target_rate", 1.5, "above 0 and at most 1"),
     ("target_every", 0, "an integer from 1"),
-    ("hidden", (256, 0), "hidden is 0: it must be an integer from 1"),
+    ("hidden", (256, 0), "hidden is (256, 0): it must be a tuple with an integer from 1"),
 ])
 def test_settings(name, value, words):
     with pytest.raises(ValueError) as error:
@@ -48,8 +48,8 @@ def test_settings(name, value, words):
 
 
 @pytest.mark.parametrize(("name", "value", "words"), [
-    ("eps_start", 1.2, "a probability is in [0, 1]"),
-    ("eps_end", -0.1, "a probability is in [0, 1]"),
+    ("eps_start", 1.2, "it must be a number from 0 to 1"),
+    ("eps_end", -0.1, "it must be a number from 0 to 1"),
     ("warmup", 0, "an integer from 1"),
     ("train_every", 0, "an integer from 1"),
     ("eps_updates", 0, "an integer from 1"),
@@ -62,14 +62,8 @@ def test_exploration(name, value, words):
     assert name in str(error.value) and words in str(error.value)
 
 
-def test_hidden_from_json():
-    "A list, as JSON has it, does what the tuple does"
-    one, other = DQN(vector, 2, DQNConfig(hidden=[8, 8])), DQN(vector, 2, DQNConfig(hidden=(8, 8)))
-    assert same_bits(one.state_dict(), other.state_dict())
-
-
 @pytest.mark.parametrize(("make", "words"), [
-    (lambda: DQN(vector, 2, Exploration()), "config is of type Exploration: it must be DQNConfig"),
+    (lambda: DQN(vector, 2, Exploration()), "an Exploration): it must be a DQNConfig"),
     (lambda: DQN(vector, 2, device="abacus"), "'cpu' always is"),
     (lambda: pick_device("cuda:99"), "which is not here"),
     (lambda: DQN(vector, 0), "n_actions"),
@@ -125,7 +119,7 @@ def test_files(tmp_path):
     ({"class": None}, "TypeError: class is None"),
     ({"config": []}, "TypeError: config is []"),
     ({"config": {"hidden": 8}}, "damaged"),
-    ({"config": {"standardize": "yes"}}, "standardize is of type str"),
+    ({"config": {"standardize": "yes"}}, "standardize is 'yes': it must be True or False"),
     ({"obs_space": "Box"}, "TypeError: obs_space is 'Box'"),
     ({"n_actions": True}, "n_actions is True"),
     ({"n_actions": 2.0}, "TypeError: n_actions is 2.0"),
@@ -193,8 +187,8 @@ def test_a_file_in_the_middle_changes_nothing(space, config, tmp_path):
     (dict(steps=900), "nothing would be learned"),
     (dict(steps=900, exploration=Exploration(warmup=32)), "warmup is 32, below the batch_size of 64"),
     (dict(steps=900, exploration=Exploration(warmup=100, capacity=10)), "capacity is 10, below the batch_size of 64"),
-    (dict(steps=2_000, config=Exploration()), "config is of type Exploration: it must be DQNConfig"),
-    (dict(steps=2_000, exploration=DQNConfig()), "exploration is of type DQNConfig: it must be Exploration"),
+    (dict(steps=2_000, config=Exploration()), "an Exploration): it must be a DQNConfig"),
+    (dict(steps=2_000, exploration=DQNConfig()), "a DQNConfig): it must be an Exploration"),
     (dict(steps=2_000, eval_every=0), "eval_every is 0: it must be an integer from 1"),
     (dict(steps=2_000, eval_episodes=0), "eval_episodes is 0: it must be an integer from 1"),
     (dict(steps=2_000, env_id="CartPole-v7"), "did you mean CartPole-v1"),

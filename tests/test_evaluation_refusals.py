@@ -27,9 +27,9 @@ three_actions = SimpleNamespace(act=zeros, obs_space=Box(-1, 1, (4,)), n_actions
     (zeros, {"episodes": 0}, "episodes is 0: it must be an integer from 1"),
     (zeros, {"episodes": 1.5}, "episodes is 1.5: it must be an integer from 1"),
     (zeros, {"n_envs": 0}, "n_envs is 0: it must be an integer from 1"),
-    (zeros, {"eps": 2}, r"eps is 2: a probability is in \[0, 1\]"),
-    (zeros, {"eps": -0.1}, r"eps is -0.1: a probability is in \[0, 1\]"),
-    (zeros, {"eps": float("nan")}, r"eps is nan: a probability is in \[0, 1\]"),
+    (zeros, {"eps": 2}, r"eps is 2: it must be a number from 0 to 1"),
+    (zeros, {"eps": -0.1}, r"eps is -0.1: it must be a number from 0 to 1"),
+    (zeros, {"eps": float("nan")}, r"eps is nan: it must be a number from 0 to 1"),
     (zeros, {"seed": -1}, "seed is -1: it must be an integer from 0"),
     (zeros, {"env_id": "CartPol-v1"}, "did you mean CartPole-v1"),
 ])

@@ -71,7 +71,7 @@ breakout_agent = SimpleNamespace(act=zeros, obs_space=Box(0, 255, (4, 84, 84), n
     (zeros, {"episodes": 0}, "episodes is 0: it must be an integer from 1"),
     (zeros, {"max_steps": 0}, "max_steps is 0: it must be an integer from 1"),
     (zeros, {"fps": 0}, "fps is 0: it must be a number above 0"),
-    (zeros, {"eps": -0.1}, r"eps is -0.1: a probability is in \[0, 1\]"),
+    (zeros, {"eps": -0.1}, r"eps is -0.1: it must be a number from 0 to 1"),
     (zeros, {"path": "film.gif"}, "path is 'film.gif': the name of a video ends in .mp4"),
     (zeros, {"env_id": "ALE/Pog-v5"}, "ALE/Pong-v5"),
     (zeros, {"env_id": "Unseen-v0"}, "Unseen-v0 cannot be filmed: it has no render_mode='rgb_array'"),

@@ -116,7 +116,7 @@ def test_frames_have_settings_of_their_own():
     ({"discount": 1.5}, "discount"),
     ({"updates": 0}, "updates is 0"),
     ({"softness": 2.0}, "softness"),
-    ({"config": DQNConfig()}, "must be FQEConfig"),
+    ({"config": DQNConfig()}, "must be a FQEConfig"),
 ])
 def test_refusals(changes, words):
     with pytest.raises(ValueError, match=words):
@@ -126,7 +126,7 @@ def test_refusals(changes, words):
 def test_what_is_no_policy_and_what_is_no_buffer():
     with pytest.raises(TypeError, match="give an agent, or a function"):
         fit_q("clinicians", some_log(), 0.9, updates=5)
-    with pytest.raises(TypeError, match="a buffer is taken"):
+    with pytest.raises(TypeError, match="it must be a buffer, such as"):
         fit_q(evenly, pd.DataFrame({"x": [1.0]}), 0.9, updates=5)
 
 

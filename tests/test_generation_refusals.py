@@ -14,9 +14,9 @@ def always_left(obs):
 @pytest.mark.parametrize(("change", "words"), [
     ({"steps": 0}, "steps is 0: it must be an integer from 1"),
     ({"steps": 2.5}, "an integer from 1"),
-    ({"low_noise_p": 1.2}, "low_noise_p is 1.2: a probability is in [0, 1]"),
-    ({"rand_action_p": -0.1}, "rand_action_p is -0.1: a probability is in [0, 1]"),
-    ({"low_noise_eps": float("nan")}, "low_noise_eps is nan: a probability is in [0, 1]"),
+    ({"low_noise_p": 1.2}, "low_noise_p is 1.2: it must be a number from 0 to 1"),
+    ({"rand_action_p": -0.1}, "rand_action_p is -0.1: it must be a number from 0 to 1"),
+    ({"low_noise_eps": float("nan")}, "low_noise_eps is nan: it must be a number from 0 to 1"),
     ({"n_envs": 0}, "n_envs is 0"),
     ({"env_id": "CartPole-v9"}, "did you mean CartPole-v1"),
 ])

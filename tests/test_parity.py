@@ -4,6 +4,8 @@ Theirs is `discrete_BCQ/` of github.com/sfujim/BCQ: DQN.py takes the plain maxim
 discrete_BCQ.py the target's value of the online network's best allowed action; both update by Adam and then let the
 target follow, softly or by a copy every so many updates. No PyTorch on that side.
 """
+from collections import namedtuple
+
 import numpy as np
 import pytest
 import torch
@@ -201,6 +203,9 @@ def make_agent(kind, algorithm, **changes):
     return agent
 
 
+Columns = namedtuple("Columns", Batch._fields[:5])   # the same in NumPy's arrays
+
+
 def make_batches(kind, size=8, seed=0):
     "What a buffer would give; frames are unscaled pixels: bright boxes that move over a dark ground"
     rng = np.random.default_rng(seed)
@@ -216,7 +221,7 @@ def make_batches(kind, size=8, seed=0):
             obs, next_obs = scene[:, :4], scene[:, 1:]
         action = rng.choice(N_ACTIONS, size, p=[0.5, 0.3, 0.1, 0.1])
         reward, terminated = 3 * rng.normal(size=size), rng.random(size) < 0.2
-        yield Batch(obs, action, reward.astype(np.float32), next_obs, terminated.astype(np.float32))
+        yield Columns(obs, action, reward.astype(np.float32), next_obs, terminated.astype(np.float32))
 
 
 def ours(agent, batches, dtype):
