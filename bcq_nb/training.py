@@ -16,7 +16,6 @@ import torch
 from .arguments import Count, Discount, Natural, Probability
 from .buffers import ReplayBuffer, check_buffer
 from .calls import check_calls
-from .checkpoints import Checkpoint
 from .checks import check_count, check_probability
 
 # %% auto #0
@@ -171,7 +170,7 @@ LARGEST_VALUE = torch.finfo(torch.float32).max   # a network's numbers
 
 
 def set_bounds(
-    agent: Checkpoint,     # its `bounds` are set
+    agent: Any,            # an agent; its `bounds` are set
     buffer: ReplayBuffer,  # with the rewards so far
 ) -> None:
     "Let an agent know what its values can be. Raises `ValueError` as `value_bounds`, and for more than 32 bits hold."
@@ -184,7 +183,7 @@ def set_bounds(
 
 # %% ../nbs/04b_training.ipynb #dda33271
 def watch_bounds(
-    agent: Checkpoint,  # with `bounds`, or None where nothing is known
+    agent: Any,  # an agent, with `bounds`, or None where nothing is known
     row: dict,          # the newest row of its history
 ) -> bool:              # values have left the bounds, and it was said
     "Warn where values are outside of what the rewards allow, by more than a tenth of that range and more than a unit."
@@ -228,7 +227,7 @@ def mean_and_deviation(
 
 # %% ../nbs/04b_training.ipynb #2bfc7996
 def set_scales(
-    agent: Checkpoint,     # one that has not learned yet; its networks are changed where its settings say so
+    agent: Any,            # an agent, one that has not learned yet; its networks are changed where its settings say so
     buffer: ReplayBuffer,  # the batch, or what has been collected so far
 ) -> None:
     "`standardize`: observations to mean 0, deviation 1. `scale_reward`: the unit, a root mean square of paid rewards."
