@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,19 +16,21 @@ from .arguments import Count, Seed, Share
 from .bcq import BCQConfig, DiscreteBCQ, check_offline
 from .buffers import ReplayBuffer
 from .calls import check_calls
-from .checks import check_count, check_probability
+from .checks import check_probability
 from .columns import Columns, read_log
+from .early import check_networks
 from .evidence import whole_episodes
-from .files import no_other, write_rows
-from .fit import Describe, Fit, LogRun, Place, run_fit, save_figure, save_report, write_changes, write_report
+from .files import atomic_path, write_rows
+from .fit import Fit, run_fit, write_changes
 from .inspection import plot_losses
+from .log_runs import Describe, LogRun, Place, report_phase, save_figure, save_report, write_report
 from .ope import estimate
-from .runs import check_settings, write_settings
+from .record import Phase, at_work, keeping
 from .selection import select, stopping_points
 
 # %% auto #0
-__all__ = ['read_thresholds', 'Choose', 'three_parts', 'candidate_files', 'write_candidates', 'write_selection', 'chosen_file',
-           'write_verdict', 'run_choose']
+__all__ = ['read_thresholds', 'Choose', 'three_parts', 'candidate_phases', 'write_candidates', 'selection_phase',
+           'write_selection', 'chosen_file', 'verdict_phase', 'write_verdict', 'run_choose']
 
 # %% ../nbs/19d_choose.ipynb #316b5c58
 def read_thresholds(
@@ -54,10 +57,6 @@ class Choose(Fit):
     fqe_updates: Count | None = None  # with select: steps of each fitted Q evaluation at first; by default as needed
 
     def __post_init__(self):
-        super().__post_init__()
-        check_count("stops", self.stops)
-        if self.fqe_updates is not None:
-            check_count("fqe_updates", self.fqe_updates)
         if self.thresholds is not None:
             read_thresholds(self.thresholds)
         if self.thresholds is not None and not self.select:
@@ -86,7 +85,7 @@ def three_parts(
     batch: ReplayBuffer,   # a log
     held_out: Share,       # share of the episodes to choose by, and as much to judge by, above 0 and below 0.5
     seed: Seed,            # of the random numbers that deal them out
-) -> tuple[ReplayBuffer, ReplayBuffer, ReplayBuffer]:  # to learn from, to choose by, to judge by
+) -> tuple[ReplayBuffer, ReplayBuffer, ReplayBuffer]:   # to learn from, to choose by, to judge by
     "Whole episodes in each part. Raises `ValueError` where one is too small."
     rest, choose_by = batch.split(round(1 - held_out, 12), seed)
     learn_from, judge_by = rest.split(round(1 - held_out / (1 - held_out), 12), seed)
@@ -97,15 +96,15 @@ def three_parts(
             raise ValueError(f"of a held_out of {held_out}, {error}: give a larger one, or a longer log") from error
     return learn_from, choose_by, judge_by
 
-# %% ../nbs/19d_choose.ipynb #d5122cea
-def candidate_files(
-    run: LogRun,               # in whose folder they are
-    settings: Choose,          # settled
-) -> dict[float, list[Path]]:  # threshold -> a file for each stopping point
-    "Where the candidates are."
+# %% ../nbs/19d_choose.ipynb #759cfa7c
+def candidate_phases(
+    run: LogRun,        # in whose folder they are
+    settings: Choose,   # settled
+) -> dict[float, Phase]:   # threshold -> a file for each stopping point
+    "What is written of the candidates."
     stops = [*range(settings.every, settings.updates, settings.every), settings.updates]
-    folder = run.folder / "candidates"
-    return {threshold: [folder / f"tau{threshold:g}_{stop}.safetensors" for stop in stops]
+    return {threshold: Phase(run, "train", settings, tuple(f"candidates/tau{threshold:g}_{stop}.safetensors"
+                                                           for stop in stops), f"tau{threshold:g}")
             for threshold in read_thresholds(settings.thresholds or "")}
 
 
@@ -116,26 +115,34 @@ def write_candidates(
     choose_by: ReplayBuffer,           # what the loss is measured on as well
     settings: Choose,                  # settled
 ) -> None:
-    "The second phase: the files of `candidate_files`. Raises as `stopping_points` and `check_settings`."
-    for threshold, files in candidate_files(run, settings).items():
-        if all(file.is_file() for file in files):
-            print(f"training with a threshold of {threshold:g} is finished: {files[-1]} is there")
+    "The second phase: the files of `candidate_phases`. Raises as `stopping_points` and `Phase.check`."
+    for threshold, phase in candidate_phases(run, settings).items():
+        if phase.is_finished():
             continue
-        copies = stopping_points(agents[threshold], learn_from, settings.updates, settings.every, seed=run.place.seed,
-                                 eval_every=settings.eval_every, held_out=choose_by)
-        write_settings(run, "train", settings)
-        for agent, file in zip(copies, files, strict=True):
-            agent.save(file)
+        with at_work(phase):
+            copies = stopping_points(agents[threshold], learn_from, settings.updates, settings.every,
+                                     seed=run.place.seed, eval_every=settings.eval_every, held_out=choose_by)
+            with keeping(phase):
+                for agent, name in zip(copies, phase.files, strict=True):
+                    agent.save(run.folder / name)
 
-# %% ../nbs/19d_choose.ipynb #b8a77616
+# %% ../nbs/19d_choose.ipynb #fe06d576
+def selection_phase(run: LogRun, settings: Choose) -> Phase:
+    "What is written of the choice."
+    return Phase(run, "train", settings, ("selection.txt", "selection.png", "selection.json"), "selection")
+
+
 def write_selection(run: LogRun, choose_by: ReplayBuffer, settings: Choose) -> None:
-    "The third phase: `selection.txt`, `selection.png`, `selection.json`. Raises as `select`."
-    if not (run.folder / "selection.json").is_file():
-        files = [file for files in candidate_files(run, settings).values() for file in files]
-        agents = {file.stem: DiscreteBCQ.load(file, run.place.device) for file in files}
-        selection = select(agents, choose_by, updates=settings.fqe_updates, seed=run.place.seed,
-                           device=run.place.device, progress=True)
-        save_report(run.folder, "selection", selection)
+    "The third phase: `selection.txt`, `selection.png`, `selection.json`. Raises as `select` and `Phase.check`."
+    phase = selection_phase(run, settings)
+    if not phase.is_finished():
+        with at_work(phase):
+            names = [name for candidates in candidate_phases(run, settings).values() for name in candidates.files]
+            agents = {Path(name).stem: DiscreteBCQ.load(run.folder / name, run.place.device) for name in names}
+            selection = select(agents, choose_by, updates=settings.fqe_updates, seed=run.place.seed,
+                               device=run.place.device, progress=True)
+            with keeping(phase):
+                save_report(run.folder, "selection", selection)
     print(f"\n{(run.folder / 'selection.txt').read_text(encoding='utf-8')}")
 
 
@@ -145,26 +152,35 @@ def chosen_file(run: LogRun) -> Path | None:
     best = selection["rows"][0]
     return None if selection["chosen"] is None else run.folder / "candidates" / f"{best['name']}.safetensors"
 
-# %% ../nbs/19d_choose.ipynb #455bbfc0
+# %% ../nbs/19d_choose.ipynb #bf617161
+def verdict_phase(run: LogRun, settings: Choose) -> Phase:
+    "What is written of the chosen policy."
+    files = ("bcq.csv", "losses.png", "verdict.txt", "verdict.json", "bcq.safetensors")
+    return Phase(run, "train", settings, files, "verdict")
+
+
 def write_verdict(
     run: LogRun,              # whose folder is written to
     chosen: Path,             # the candidate that was chosen
     judge_by: ReplayBuffer,   # episodes that it has neither learned from nor was chosen by
     settings: Choose,         # settled
 ) -> None:
-    "The fourth phase: `bcq.csv`, `losses.png`, `verdict.txt`, `verdict.json`, `bcq.safetensors`. Raises as `estimate`."
-    if not run.agent.is_file():
-        agent = DiscreteBCQ.load(chosen, run.place.device)
-        verdict = estimate(agent, judge_by, updates=settings.fqe_updates, seed=run.place.seed, device=run.place.device,
-                           progress=True)
-        write_rows(run.folder / "bcq.csv", agent.history)
-        save_figure(run.folder / "losses.png", plot_losses(agent.history, agent.bounds))
-        with no_other(run.folder / "verdict.txt") as beside:
-            beside.write_text(f"{verdict}\n", encoding="utf-8")
-        with no_other(run.folder / "verdict.json") as beside:
-            beside.write_text(json.dumps(verdict.to_json(), indent=2) + "\n")
-        with no_other(run.agent) as beside:
-            beside.write_bytes(chosen.read_bytes())
+    "The fourth phase, the files of `verdict_phase`. Raises as `estimate` and `Phase.check`."
+    phase = verdict_phase(run, settings)
+    if not phase.is_finished():
+        with at_work(phase):
+            agent = DiscreteBCQ.load(chosen, run.place.device)
+            verdict = estimate(agent, judge_by, updates=settings.fqe_updates, seed=run.place.seed,
+                               device=run.place.device, progress=True)
+            with keeping(phase):
+                write_rows(run.folder / "bcq.csv", agent.history)
+                save_figure(run.folder / "losses.png", plot_losses(agent.history, agent.bounds))
+                with atomic_path(run.folder / "verdict.txt") as beside:
+                    beside.write_text(f"{verdict}\n", encoding="utf-8")
+                with atomic_path(run.folder / "verdict.json") as beside:
+                    beside.write_text(json.dumps(verdict.to_json(), indent=2) + "\n")
+                with atomic_path(run.agent) as beside:
+                    beside.write_bytes(chosen.read_bytes())
     print((run.folder / "verdict.txt").read_text(encoding="utf-8"), end="")
 
 # %% ../nbs/19d_choose.ipynb #74c05582
@@ -184,9 +200,12 @@ def run_choose(
     run = LogRun(log, columns, place)
     settings = settings.settled()
     about_log = Describe(settings.report_updates, settings.bcq)
-    check_settings(run, "report", about_log)
-    check_settings(run, "train", settings)
+    phases = [report_phase(run, about_log), *candidate_phases(run, settings).values(), selection_phase(run, settings),
+              verdict_phase(run, settings)]
+    for phase in phases:
+        phase.check()
     batch = read_log(log, columns)
+    check_networks(DiscreteBCQ, batch.obs_space, batch.n_actions, settings.bcq)
     learn_from, choose_by, judge_by = three_parts(batch, settings.held_out, place.seed)
     agents = {}
     for threshold in read_thresholds(settings.thresholds or ""):
@@ -203,7 +222,7 @@ def run_choose(
         return
     write_verdict(run, chosen, judge_by, settings)
     write_changes(run, judge_by)
-    print(f"\nall of it is in {run.folder}; to decide: bcq act {run.agent} NEW.csv")
+    print(f"\nall of it is in {run.folder}; to decide: bcq act {shlex.quote(str(run.agent))} NEW.csv")
 
-# %% ../nbs/19d_choose.ipynb #c0ebd73a
+# %% ../nbs/19d_choose.ipynb #66743c0b
 check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -6,167 +6,174 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import warnings
-from collections.abc import Callable
-from dataclasses import MISSING, dataclass, field, make_dataclass
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Annotated, Any
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from threading import current_thread, main_thread
+from typing import Any
 
-import torch
-from tqdm import tqdm
-
-from .arguments import Count, EnvId
-from .atari import is_atari
-from .bcq import BCQConfig
-from .calls import check_calls
-from .choose import Choose, run_choose
-from .columns import Columns
-from .compare import Compare, run_compare
-from .dqn import DQNConfig
-from .fit import Act, Describe, Paper, Place, run_act, run_describe
-from .outcome import Evaluate, Video, run_evaluate, run_video, write_results
-from .runs import Behavioral, Generate, Pipeline, Run, Train, write_batch, write_bcq, write_behavior
-from .training import Exploration
+from . import __version__
 
 # %% auto #0
-__all__ = ['DEFAULT_ENV', 'LOG', 'RUNS', 'ROWS', 'COMMANDS', 'default_settings', 'run_pipeline', 'Command', 'check_command',
-           'read_words', 'defaults_of', 'parse', 'print_warning', 'run_words', 'main']
+__all__ = ['PAGE', 'OUT_OF_MEMORY', 'SIGNALS', 'in_one_line', 'ready_streams', 'let_go', 'say', 'say_warning', 'set_signals',
+           'stoppable', 'answer', 'status_of', 'main']
 
-# %% ../nbs/20_cli.ipynb #bf06f1b4
-DEFAULT_ENV = "CartPole-v1"
+# %% ../nbs/20_cli.ipynb #0e6fed15
+PAGE = """\
+usage: bcq COMMAND [--setting VALUE ...]
 
+Learn what to do from data alone, by discrete Batch-Constrained deep Q-learning.
 
-def default_settings(
-    env_id: EnvId = DEFAULT_ENV,  # a Gymnasium id
-    atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
-) -> Pipeline:
-    "What `bcq pipeline` uses unless told otherwise."
-    if is_atari(env_id):
-        share = min(1.0, atari_steps / 1_000_000)
-        exploration = Exploration.atari(warmup=max(int(20_000 * share), 32), eps_updates=max(int(250_000 * share), 1))
-        return Pipeline(
-            Behavioral(atari_steps, DQNConfig.atari(), exploration, eval_every=50_000),
-            Generate(steps=20_000),
-            Train(5_000, BCQConfig.atari(), eval_every=50_000),
-        )
-    return Pipeline(
-        Behavioral(steps=20_000, dqn=DQNConfig.small(), exploration=Exploration.small()),
-        Generate(steps=20_000),
-        Train(updates=12_000, bcq=BCQConfig.small()),
-    )
+First steps
+  bcq pipeline                a behavior policy, its batch, BCQ trained on it: CartPole, in a minute
+  bcq pipeline --help         every setting of it, with its default
+  bcq describe log.csv --help what to say of a table of yours, to see whether it is enough
 
-# %% ../nbs/20_cli.ipynb #30caafcf
-def run_pipeline(run: Run, settings: Pipeline) -> None:
-    "Each phase in its turn, then videos, table and curve."
-    write_behavior(run, settings.behavioral)
-    write_batch(run, settings.generate)
-    write_bcq(run, settings.train)
-    run_video(run, Video())
-    write_results(run, settings.episodes)
-    print(f"\nall of it is in {run.folder}")
+Commands for an environment
+  pipeline    the whole story: behavior policy, batch, BCQ, table, learning curve, videos
+  behavioral  its first phase: train DQN online for a while
+  generate    its second phase: let that policy write a batch
+  train       its third phase: train discrete BCQ on the batch alone
+  evaluate    play whole episodes: the table of a run, or one saved agent
+  video       record an episode of each policy, or of one saved agent
 
-# %% ../nbs/20_cli.ipynb #3d381b06
-@dataclass(frozen=True)
-class Command:
-    "What a word after `bcq` runs, and what it takes."
-    run: Callable[..., None]                             # takes the paths, and then an object of each kind
-    kinds: tuple[type, ...]                              # dataclasses whose fields become flags; the last explains all
-    paths: dict[str, str] = field(default_factory=dict)  # words without a flag: name -> what the file is
-    several: str | None = None                           # the name of those that may be more than one
+Commands for a table of decisions
+  describe    what a log holds, and whether it is enough to learn from
+  fit         from a log to a policy; with --select, the best of several
+  select      compare policies of one or more fits on new episodes
+  act         decide for every row of a table
+
+`bcq COMMAND --help` lists the settings of a command, `bcq --version` says which version this is.
+What is finished is not run again: after an interruption the same command goes on from where it was."""
+
+# %% ../nbs/20_cli.ipynb #cb6b9416
+OUT_OF_MEMORY = ("allocate", "out of memory", "Storage size calculation overflowed")   # PyTorch's words
 
 
-LOG = {"log": "the log: CSV, CSV.gz or Parquet"}
-RUNS = {**LOG, "runs": "folders of `bcq fit`, or policies in them"}
-ROWS = {"agent": "an agent of `bcq fit`", "new": "the rows to decide: CSV, CSV.gz or Parquet"}
+def in_one_line(
+    error: Exception,  # what a command raised
+) -> str | None:       # None for a mistake of ours
+    "What to say of an error."
+    words = " ".join(str(error).split())
+    of_torch = isinstance(error, RuntimeError) and any(part in words for part in OUT_OF_MEMORY)
+    if isinstance(error, MemoryError) or of_torch:
+        return (f"there is not enough memory ({words[:150] or 'none is left'}): lower batch sizes, hidden layers or "
+                "the buffer's capacity, or take a larger machine")
+    if isinstance(error, (ValueError, ImportError, OSError, FloatingPointError)):
+        return words
+    return None
 
-COMMANDS = {
-    "pipeline": Command(run_pipeline, (Run, Pipeline)),
-    "behavioral": Command(write_behavior, (Run, Behavioral)),
-    "generate": Command(write_batch, (Run, Generate)),
-    "train": Command(write_bcq, (Run, Train)),
-    "evaluate": Command(run_evaluate, (Run, Evaluate)),
-    "video": Command(run_video, (Run, Video)),
-    "describe": Command(run_describe, (Paper, Columns, Describe), LOG),
-    "fit": Command(run_choose, (Place, Columns, Choose), LOG),
-    "select": Command(run_compare, (Compare,), RUNS, several="runs"),
-    "act": Command(run_act, (Act,), ROWS),
-}
-
-# %% ../nbs/20_cli.ipynb #0162ee40
-def check_command(name: str) -> None:
-    "Raises `ValueError` for a name that no command has."
-    close = get_close_matches(name, COMMANDS)
-    meant = f"; did you mean {' or '.join(close)}?" if close else ""
-    if name not in COMMANDS:
-        raise ValueError(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}{meant}")
-
-# %% ../nbs/20_cli.ipynb #2c020ea2
-def read_words(
-    name: str,                 # of the command
-    words: list[str],          # after that name
-    defaults: dict[type, Any], # of what is not said: class -> an object of it; a class's own where there is none
-    **options,                 # of `tyro.cli`
-) -> tuple:                    # the paths, and an object of each kind
-    "Let tyro read the words. Where it cannot, it explains why and raises `SystemExit`."
-    import tyro
-
-    command = COMMANDS[name]
-    flat = tyro.conf.arg(name="")   # --seed and --steps, not --Run.seed and --Train.steps
-    parts: list[tuple] = []
-    for path, what in command.paths.items():
-        kind: Any = tuple[Path, ...] if path == command.several else Path
-        parts.append((path, Annotated[kind, tyro.conf.Positional, tyro.conf.arg(help=what, metavar=path.upper())]))
-    for kind in command.kinds:
-        parts.append((kind.__name__, Annotated[kind, flat], field(default=defaults.get(kind, MISSING))))
-    read = tyro.cli(make_dataclass("Words", parts, kw_only=True), prog=f"bcq {name}",
-                    description=command.kinds[-1].__doc__, args=words, **options)
-    words_read = read[0] if isinstance(read, tuple) else read     # beside the words that tyro did not know
-    return tuple(getattr(words_read, part[0]) for part in parts)
-
-# %% ../nbs/20_cli.ipynb #486fadc9
-def defaults_of(
-    env_id: EnvId,                # a Gymnasium id
-    atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
-) -> dict[type, Any]:             # class -> an object of it
-    "What the commands about a run use unless told otherwise."
-    pipeline = default_settings(env_id, atari_steps)
-    parts = (Run(DEFAULT_ENV), pipeline, pipeline.behavioral, pipeline.generate, pipeline.train)
-    return {type(part): part for part in parts}
+# %% ../nbs/20_cli.ipynb #9c118408
+def ready_streams() -> None:
+    "Let every stream be there, and take every letter."
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:   # else the next file that is opened would get its number
+            setattr(sys, name, open(os.devnull, mode))
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
-def parse(
-    name: str,         # of the command
-    words: list[str],  # after that name
-) -> tuple:            # what the command's function takes
-    "Words to settings. Raises `ValueError` for a wrong command, `SystemExit` for wrong flags and for --help."
-    check_command(name)
-    defaults = defaults_of(DEFAULT_ENV)
-    if Run in COMMANDS[name].kinds:
-        run, settings = read_words(name, words, defaults, add_help=False, return_unknown_args=True)
-        behavioral = getattr(settings, "behavioral", settings)
-        defaults = defaults_of(run.env, getattr(behavioral, "steps", 20_000))
-    return read_words(name, words, defaults)
-
-# %% ../nbs/20_cli.ipynb #6920320c
-def print_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    "A warning as one line, above the progress bar; the arguments are those of `warnings.showwarning`."
-    tqdm.write(f"bcq: {message}", file=sys.stderr)
+def let_go(
+    stream: Any,  # sys.stdout or sys.stderr
+) -> None:
+    "Flush it. Where nobody takes what it holds, forget that, or Python would complain at exit."
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def run_words(words: list[str]) -> None:
-    "Run a command, or say which there are. Raises what the command's function raises."
-    if not words or words[0] in ("-h", "--help"):
-        print("usage: bcq COMMAND [--setting VALUE ...]\n")
-        for name, command in COMMANDS.items():
-            print(f"  {name:<12}{command.kinds[-1].__doc__}")
-        print("\n`bcq COMMAND --help` lists the settings of a command and their defaults.")
+def say(
+    line: str,   # an error, a warning
+) -> None:
+    "A line on stderr, above the progress bar."
+    from tqdm import tqdm
+
+    try:
+        tqdm.write(f"bcq: {line}", file=sys.stderr)
+    except (OSError, ValueError):
+        let_go(sys.stderr)
+
+
+def say_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    "A warning as one line; the arguments are those of `warnings.showwarning`."
+    say(" ".join(str(message).split()))
+
+# %% ../nbs/20_cli.ipynb #8d08644a
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+
+
+def set_signals(
+    handler: Any,   # of `signal.signal`
+) -> dict[int, Any]:   # signal -> what it did before
+    "Let the three signals do something else, but for those that are ignored."
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number, usual in before.items():
+        if usual is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    return before
+
+
+@contextmanager
+def stoppable() -> Iterator[list[int]]:   # the signals that have come
+    "Turn a signal into `KeyboardInterrupt`. In another thread than the main one, Python leaves signals alone."
+    came: list[int] = []
+
+    def stop(number, frame):
+        came.append(number)
+        set_signals(signal.SIG_DFL)   # a second one ends at once
+        raise KeyboardInterrupt
+
+    if current_thread() is not main_thread():
+        yield came
         return
-    settings = parse(words[0], words[1:])
-    if not any(isinstance(part, Run) and is_atari(part.env) for part in settings):
-        torch.set_num_threads(1)   # small layers gain nothing from a second thread
-    COMMANDS[words[0]].run(*settings)
+    before = set_signals(stop)
+    try:
+        yield came
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, signal.SIG_DFL if usual is None else usual)
+
+# %% ../nbs/20_cli.ipynb #3d24a634
+def answer(
+    words: list[str],   # behind `bcq`
+) -> None:
+    "Print the page or the version, or run a command. Raises what the command's function raises."
+    if not words or words[0] in ("-h", "--help"):
+        print(PAGE)
+    elif words[0] in ("-V", "--version"):
+        print(f"bcq_nb {__version__}")
+    else:
+        from bcq_nb.words import run_words  # here and not above: it imports PyTorch
+
+        run_words(words)
+
+
+def status_of(
+    words: list[str],   # behind `bcq`
+) -> int:               # 0; 2 for wrong input, 141 where a reader has left, 128 and more for signals
+    "Run a command, say in one line what went wrong, and how it ended. Raises what is a mistake of ours."
+    with stoppable() as came:
+        try:
+            answer(words)
+            sys.stdout.flush()
+        except BrokenPipeError:        # `bcq --help | head -1` has read enough
+            return 141                 # what a shell reports of any program in this case
+        except KeyboardInterrupt as stop:
+            number = getattr(stop, "signum", None) or (came[-1] if came else signal.SIGINT)
+            say(f"stopped by {signal.Signals(number).name}; the same command goes on from where it was")
+            return 128 + number
+        except Exception as error:
+            line = in_one_line(error)
+            if line is None:
+                raise
+            say(line)
+            return 2
+    return 0
 
 
 def main(
@@ -174,23 +181,15 @@ def main(
 ) -> None:
     "Run a command. What is wrong with the input is said in one line, with exit status 2."
     os.environ.setdefault("SDL_VIDEODRIVER", "dummy")   # videos are drawn without a window
-    torch.set_flush_denormal(True)                      # numbers too small to matter can cost much time
+    ready_streams()
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = print_warning
-            try:
-                run_words(sys.argv[1:] if args is None else args)
-            finally:
-                sys.stdout.flush()
-    except BrokenPipeError:                             # `bcq --help | head -1` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())   # or Python complains at exit
-        sys.exit(141)                                   # what a shell reports of any program in this case
-    except KeyboardInterrupt:
-        print("bcq: stopped; the same command goes on after the last finished phase", file=sys.stderr)
-        sys.exit(130)
-    except (ValueError, ImportError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
-        print(f"bcq: {error}", file=sys.stderr)
-        sys.exit(2)
-
-# %% ../nbs/20_cli.ipynb #c00898b2
-check_calls(__name__)   # arguments are compared with their annotations (00j)
+            warnings.showwarning = say_warning
+            status = status_of(sys.argv[1:] if args is None else args)
+    finally:
+        let_go(sys.stdout)
+        let_go(sys.stderr)
+        if args is None and current_thread() is main_thread():
+            set_signals(signal.SIG_DFL)   # the process is about to end: nothing more is to be said
+    if status:
+        sys.exit(status)

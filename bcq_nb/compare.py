@@ -5,7 +5,6 @@
 # %% ../nbs/19e_compare.ipynb #0f9e45c3
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,15 +14,14 @@ from .arguments import Count, Seed
 from .bcq import DiscreteBCQ
 from .buffers import ReplayBuffer
 from .calls import check_calls
-from .checks import check_count
 from .columns import Columns, read_log
 from .evidence import whole_episodes
-from .fit import checksum, save_report
-from .runs import check_folder
+from .log_runs import save_report
+from .record import Phase, at_work, checksum, keeping, read_record, threads
 from .selection import select
 
 # %% auto #0
-__all__ = ['agent_files', 'config_of', 'names_of', 'common', 'new_episodes', 'Compare', 'run_compare']
+__all__ = ['agent_files', 'config_of', 'names_of', 'common', 'new_episodes', 'Compare', 'Comparison', 'run_compare']
 
 # %% ../nbs/19e_compare.ipynb #aca230b7
 def agent_files(
@@ -45,9 +43,9 @@ def config_of(
     "What stands in the `config.json` of its run. Raises `ValueError` where `bcq fit` wrote none."
     above = file.resolve().parent
     folder = above.parent if above.name == "candidates" else above
-    path = folder / "config.json"
-    config = json.loads(path.read_text()) if path.is_file() else {}
+    config = read_record(folder)
     if "train" not in config or "seed" not in config.get("log", {}):
+        path = folder / "config.json"
         raise ValueError(f"{str(file)!r} is in no folder of `bcq fit`: {str(path)!r} must say what was learned from")
     return config
 
@@ -99,10 +97,17 @@ class Compare:
     seed: Seed = 0            # of everything that is random, from 0
     device: str = "auto"      # where networks compute: "auto" is a GPU where there is one
 
-    def __post_init__(self):
-        if self.fqe_updates is not None:
-            check_count("fqe_updates", self.fqe_updates)
-        check_count("seed", self.seed, 0)
+
+@dataclass(frozen=True)
+class Comparison:
+    "A folder for what a comparison says: a run with one phase."
+    folder: Path               # where the three files go
+    identity: dict[str, Any]   # what is compared on what, and how
+    n_threads = 1              # of PyTorch
+
+    def again(self, phase: str) -> str:
+        "What makes its files again."
+        return "the same command"
 
 
 def run_compare(
@@ -113,13 +118,17 @@ def run_compare(
     "Print what `select` says. Raises `ValueError` and `FileNotFoundError`, before anything is written."
     if not runs:
         raise ValueError("no run is given: name one or more folders of `bcq fit` behind the log")
-    if settings.out is not None:
-        check_folder(settings.out)
-        if (settings.out / "selection.json").exists():   # it is written last: that selection is finished
-            raise ValueError(f"{settings.out} holds a selection: choose another --out, or delete that one")
     sha256 = checksum(log)
     files = names_of([file for run in runs for file in agent_files(run)])
     configs = {name: config_of(file) for name, file in files.items()}
+    policies = {name: checksum(file) for name, file in files.items()}
+    about = {"log": sha256, "policies": list(policies), "files": list(policies.values()), "seed": settings.seed,
+             "fqe_updates": settings.fqe_updates}
+    phase = Phase(Comparison(settings.out or Path(), {"compared": about}), "selection", None,
+                  ("selection.txt", "selection.png", "selection.json"))
+    if settings.out is not None and phase.is_finished():
+        print((settings.out / "selection.txt").read_text(encoding="utf-8"), end="")
+        return
     own = {field.name for field in fields(Columns)}
     columns = {name: {key: value for key, value in config["log"].items() if key in own}
                for name, config in configs.items()}
@@ -128,11 +137,13 @@ def run_compare(
     new = new_episodes(batch, sha256, configs)
     if len(new) == len(batch):
         print(f"{log} is not the file that a run learned from: all of its episodes judge, so none may be in that one")
-    selection = select(agents, new, updates=settings.fqe_updates, seed=settings.seed, device=settings.device,
-                       progress=True)
-    print(selection)
-    if settings.out is not None:
-        save_report(settings.out, "selection", selection)
+    with threads(1) if settings.out is None else at_work(phase):
+        selection = select(agents, new, updates=settings.fqe_updates, seed=settings.seed, device=settings.device,
+                           progress=True)
+        print(selection)
+        if settings.out is not None:
+            with keeping(phase):
+                save_report(settings.out, "selection", selection)
 
 # %% ../nbs/19e_compare.ipynb #c01f83af
 check_calls(__name__)   # arguments are compared with their annotations (00j)

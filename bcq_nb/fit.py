@@ -5,139 +5,25 @@
 # %% ../nbs/19b_fit.ipynb #7275dad2
 from __future__ import annotations
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+import shlex
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Self
 
-from .arguments import Count, Probability, Seed, Share
+from .arguments import Count, Probability, Share
 from .bcq import BCQConfig, DiscreteBCQ, check_offline, train_offline
 from .buffers import ReplayBuffer
 from .calls import check_calls
-from .checks import check_count
 from .columns import Columns, read_log, read_new
+from .early import check_networks
 from .files import no_other, write_rows
 from .inspection import changes, changes_in_words, decisions, plot_losses
-from .report import describe
-from .runs import check_folder, check_settings, is_finished, write_settings
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from .log_runs import Describe, LogRun, Place, report_phase, save_figure, write_report
+from .record import Phase, at_work, keeping
 
 # %% auto #0
-__all__ = ['Paper', 'Describe', 'save_figure', 'save_report', 'run_describe', 'checksum', 'Place', 'LogRun', 'Fit',
-           'write_report', 'write_policy', 'write_changes', 'run_fit', 'Act', 'run_act']
-
-# %% ../nbs/19b_fit.ipynb #184ec8af
-@dataclass(frozen=True)
-class Paper:
-    "Where a report goes besides the screen, and where networks compute."
-    seed: Seed = 0           # of everything that is random, from 0
-    out: Path | None = None  # a folder for report.txt, report.png and report.json; by default none is written
-    device: str = "auto"     # where networks compute: "auto" is a GPU where there is one
-
-    def __post_init__(self):
-        check_count("seed", self.seed, 0)
-
-
-@dataclass(frozen=True)
-class Describe:
-    "What a log holds, and whether it is enough to learn from."
-    updates: Count = 2_000                                 # of each of the report's three imitations, at most, from 1
-    bcq: BCQConfig = field(default_factory=BCQConfig.log)  # how discrete BCQ would learn from the log
-
-    def __post_init__(self):
-        check_count("updates", self.updates)
-
-
-def save_figure(
-    path: Path,      # the file to be, PNG
-    figure: Figure,  # is closed then
-) -> None:
-    "Write a figure, as `no_other`."
-    import matplotlib.pyplot as plt
-
-    with no_other(path) as beside:
-        figure.savefig(beside, dpi=150)
-    plt.close(figure)
-
-
-def save_report(
-    folder: Path,   # where the three files go
-    name: str,      # what they are called, but for their endings
-    report: Any,    # with a text, `plot` and `to_json`: a `Report`, or a `Selection`
-) -> None:
-    "Write NAME.txt, NAME.png and, last, NAME.json, as `no_other`."
-    with no_other(folder / f"{name}.txt") as beside:
-        beside.write_text(f"{report}\n", encoding="utf-8")
-    save_figure(folder / f"{name}.png", report.plot())
-    with no_other(folder / f"{name}.json") as beside:
-        beside.write_text(json.dumps(report.to_json(), indent=2) + "\n")
-
-
-def run_describe(
-    log: Path,           # CSV, CSV.gz or Parquet
-    paper: Paper,        # where to write
-    columns: Columns,    # what is what in it
-    settings: Describe,  # how to look at it
-) -> None:
-    "Print the report of a log. Raises as `read_log` and `describe`, and `ValueError` where a report is there already."
-    if paper.out is not None:
-        check_folder(paper.out)
-        if (paper.out / "report.json").exists():   # it is written last: that report is finished
-            raise ValueError(f"{paper.out} holds a report: choose another --out, or delete that one")
-    report = describe(read_log(log, columns), config=settings.bcq, updates=settings.updates, seed=paper.seed,
-                      device=paper.device, progress=True)
-    print(report)
-    if paper.out is not None:
-        save_report(paper.out, "report", report)
-
-# %% ../nbs/19b_fit.ipynb #0c06a276
-def checksum(
-    path: Path,  # a file
-) -> str:        # 16 hexadecimal digits, the beginning of its SHA-256
-    "What stands for a file's content. Raises `FileNotFoundError`."
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: check the path")
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Place(Paper):
-    "Where the results go, OUT/LOG/seedSEED, and where networks compute."
-    out: Path = Path("runs")  # where the folders of runs are
-
-
-@dataclass(frozen=True)
-class LogRun:
-    "A log, and a place for its results: what its phases have in common."
-    log: Path         # CSV, CSV.gz or Parquet
-    columns: Columns  # what is what in it
-    place: Place      # where the results go
-
-    @property
-    def folder(self) -> Path:
-        "The folder of this log and seed. It is called as the log's file, without the ending."
-        name = Path(self.log.name.removesuffix(".gz")).stem
-        return self.place.out / name / f"seed{self.place.seed}"
-
-    @property
-    def agent(self) -> Path:
-        "The file of the policy."
-        return self.folder / "bcq.safetensors"
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        "What `config.json` says of all phases. Raises `FileNotFoundError`."
-        return {"log": {"sha256": checksum(self.log), "seed": self.place.seed, **asdict(self.columns)}}
+__all__ = ['Fit', 'policy_phase', 'write_policy', 'write_changes', 'run_fit', 'Act', 'run_act']
 
 # %% ../nbs/19b_fit.ipynb #5a682dc4
 @dataclass(frozen=True)
@@ -150,28 +36,16 @@ class Fit:
     report_updates: Count = 2_000   # of each of the report's three imitations, at most, from 1
     bcq: BCQConfig = field(default_factory=BCQConfig.log)  # how discrete BCQ learns from the log
 
-    def __post_init__(self):
-        for name in ("updates", "eval_every", "report_updates"):
-            check_count(name, getattr(self, name))
-        if not 0 < self.held_out < 1:
-            raise ValueError(f"held_out is {self.held_out}: it must be above 0 and below 1")
-
     def settled(self) -> Self:
         "The same settings, with the threshold where the agent looks for it."
         if self.threshold is None:
             return self
         return replace(self, threshold=None, bcq=replace(self.bcq, threshold=self.threshold))
 
-# %% ../nbs/19b_fit.ipynb #42d7a513
-def write_report(run: LogRun, log: ReplayBuffer, settings: Describe) -> None:
-    "The first phase: `report.txt`, `report.png`, `report.json`. Raises as `describe` and `check_settings`."
-    if is_finished(run, "report.json", "report", settings):
-        return
-    report = describe(log, config=settings.bcq, updates=settings.updates, seed=run.place.seed, device=run.place.device,
-                      progress=True)
-    print(f"{report}\n")
-    write_settings(run, "report", settings)
-    save_report(run.folder, "report", report)
+# %% ../nbs/19b_fit.ipynb #12878821
+def policy_phase(run: LogRun, settings: Fit) -> Phase:
+    "What is written of a training."
+    return Phase(run, "train", settings, ("bcq.safetensors", "losses.png", "bcq.csv"))
 
 
 def write_policy(
@@ -181,23 +55,28 @@ def write_policy(
     held_out: ReplayBuffer,  # what is not
     settings: Fit,           # settled
 ) -> None:
-    "The second phase: `bcq.safetensors`, `losses.png`, `bcq.csv`. Raises as `train_offline` and `check_settings`."
-    if is_finished(run, "bcq.csv", "train", settings):
+    "The second phase: `bcq.safetensors`, `losses.png`, `bcq.csv`. Raises as `train_offline` and `Phase.check`."
+    phase = policy_phase(run, settings)
+    if phase.is_finished():
         return
-    rows = train_offline(agent, train, settings.updates, eval_every=settings.eval_every, seed=run.place.seed,
-                         held_out=held_out)
-    write_settings(run, "train", settings)
-    agent.save(run.agent)
-    save_figure(run.folder / "losses.png", plot_losses(rows, agent.bounds))
-    write_rows(run.folder / "bcq.csv", rows)
+    with at_work(phase):
+        rows = train_offline(agent, train, settings.updates, eval_every=settings.eval_every, seed=run.place.seed,
+                             held_out=held_out)
+        with keeping(phase):
+            agent.save(run.agent)
+            save_figure(run.folder / "losses.png", plot_losses(rows, agent.bounds))
+            write_rows(run.folder / "bcq.csv", rows)
     print(f"wrote {run.agent}")
 
 
 def write_changes(run: LogRun, held_out: ReplayBuffer) -> None:
     "The last phase: `changes.csv`, and its most frequent rows on the screen."
-    rows = changes(DiscreteBCQ.load(run.agent, run.place.device), held_out)
-    print(f"\n{changes_in_words(rows)}")
-    write_rows(run.folder / "changes.csv", rows)
+    phase = Phase(run, "changes", None, ("changes.csv",))
+    with at_work(phase):
+        rows = changes(DiscreteBCQ.load(run.agent, run.place.device), held_out)
+        print(f"\n{changes_in_words(rows)}")
+        with keeping(phase):
+            write_rows(run.folder / "changes.csv", rows)
 
 # %% ../nbs/19b_fit.ipynb #8b1a1d3e
 def run_fit(
@@ -213,16 +92,17 @@ def run_fit(
     run = LogRun(log, columns, place)
     settings = settings.settled()
     about_log = Describe(settings.report_updates, settings.bcq)
-    check_settings(run, "report", about_log)
-    check_settings(run, "train", settings)
+    report_phase(run, about_log).check()
+    policy_phase(run, settings).check()
     batch = read_log(log, columns)
+    check_networks(DiscreteBCQ, batch.obs_space, batch.n_actions, settings.bcq)
     train, held_out = batch.split(round(1 - settings.held_out, 12), place.seed)
     agent = DiscreteBCQ(train.obs_space, train.n_actions, settings.bcq, place.seed, place.device)
     check_offline(agent, train, settings.updates, settings.eval_every, eval_episodes=1, eval_eps=0.0)
     write_report(run, batch, about_log)
     write_policy(run, agent, train, held_out, settings)
     write_changes(run, held_out)
-    print(f"\nall of it is in {run.folder}; to decide: bcq act {run.agent} NEW.csv")
+    print(f"\nall of it is in {run.folder}; to decide: bcq act {shlex.quote(str(run.agent))} NEW.csv")
 
 # %% ../nbs/19b_fit.ipynb #85adb6e9
 @dataclass(frozen=True)
@@ -249,5 +129,5 @@ def run_act(
         decided.to_csv(beside, index=False)
     print(f"wrote {path}")
 
-# %% ../nbs/19b_fit.ipynb #c01977c9
+# %% ../nbs/19b_fit.ipynb #e21c5aba
 check_calls(__name__)   # arguments are compared with their annotations (00j)

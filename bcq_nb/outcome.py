@@ -5,6 +5,7 @@
 # %% ../nbs/19c_outcome.ipynb #0f2ade1b
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,14 +14,17 @@ import numpy as np
 from .arguments import Count, Seed
 from .calls import check_calls
 from .dqn import DQN
-from .environments import default_eps, stream
+from .environments import default_eps, make_env, stream
 from .evaluation import Evaluation, evaluate, plot_returns
 from .files import atomic_path, read_rows, write_rows
 from .film import record_video
+from .record import Phase, at_work, finished_file, keeping, read_record, threads
 from .runs import Run
+from .video import as_picture, check_ffmpeg
 
 # %% auto #0
-__all__ = ['final_seed', 'play', 'print_table', 'write_results', 'Evaluate', 'Video', 'run_evaluate', 'run_video']
+__all__ = ['final_seed', 'play', 'print_table', 'results_phase', 'write_results', 'film', 'why_no_film', 'films_phase',
+           'write_films', 'Evaluate', 'Video', 'run_evaluate', 'run_video']
 
 # %% ../nbs/19c_outcome.ipynb #d75d116f
 def final_seed(seed: Seed) -> int:
@@ -46,24 +50,71 @@ def print_table(
         print(f"{name:<18}{played.mean:>11.1f}   {f'[{low:.1f}, {high:.1f}]':<20}{len(played.returns):>8}")
     return rows
 
-# %% ../nbs/19c_outcome.ipynb #74345884
+# %% ../nbs/19c_outcome.ipynb #69a40ff3
+def results_phase(run: Run) -> Phase:
+    "What is written of the closing table."
+    return Phase(run, "evaluate", None, ("results.csv", "curve.png"))
+
+
 def write_results(run: Run, episodes: Count) -> None:
-    "Print the closing table, write it to `results.csv`, draw `curve.png`. Raises `FileNotFoundError`."
+    "Print the closing table; `results.csv`, `curve.png`. Raises as `finished_file` and `Phase.check`."
     import matplotlib.pyplot as plt
 
-    played = {name: play(run, agent, episodes) for name, agent in run.agents().items()}
-    results = {"behavior policy": played["behavior policy"]}
-    whole = [row for row in read_rows(run.existing("batch.csv", "generate")) if row["whole"]]
-    if whole:
-        returns = np.array([row["return"] for row in whole])
-        results["batch"] = Evaluation(returns, np.array([row["steps"] for row in whole]))
-    levels = {name: result.mean for name, result in results.items()}
-    write_rows(run.folder / "results.csv", print_table({**results, "BCQ": played["BCQ"]}))
-    figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
-    plot_returns({"BCQ": read_rows(run.existing("bcq.csv", "train"))}, levels, ax=ax)
-    with atomic_path(run.folder / "curve.png") as beside:
-        figure.savefig(beside, dpi=150)
-    plt.close(figure)
+    phase = results_phase(run)
+    phase.check()
+    agents = run.agents()
+    whole = [row for row in read_rows(finished_file(run, "batch.csv", "generate")) if row["whole"]]
+    curve = read_rows(finished_file(run, "bcq.csv", "train"))
+    with at_work(phase):
+        played = {name: play(run, agent, episodes) for name, agent in agents.items()}
+        results = {"behavior policy": played["behavior policy"]}
+        if whole:
+            returns = np.array([row["return"] for row in whole])
+            results["batch"] = Evaluation(returns, np.array([row["steps"] for row in whole]))
+        levels = {name: result.mean for name, result in results.items()}
+        rows = print_table({**results, "BCQ": played["BCQ"]})
+        figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
+        plot_returns({"BCQ": curve}, levels, ax=ax)
+        with keeping(phase):
+            write_rows(run.folder / "results.csv", rows)
+            with atomic_path(run.folder / "curve.png") as beside:
+                figure.savefig(beside, dpi=150)
+        plt.close(figure)
+
+# %% ../nbs/19c_outcome.ipynb #da9ba7d0
+def film(run: Run, agent: Path, path: Path) -> None:
+    "Record an episode of a saved agent, from the first of the run's final starts. Raises as `record_video`."
+    record_video(DQN.load(agent, run.device), run.env, path, final_seed(run.seed), eps=default_eps(run.env),
+                 atari=run.atari, name=agent.stem)
+    print(f"wrote {path}")
+
+
+def why_no_film(run: Run) -> str | None:   # None where nothing is in the way
+    "The reason for which the environment cannot be filmed on this machine."
+    try:
+        check_ffmpeg()
+        with closing(make_env(run.env, atari=run.atari)) as env:
+            env.reset()
+            as_picture(env.render())
+    except (ValueError, ImportError) as error:
+        return str(error)
+    return None
+
+
+def films_phase(run: Run) -> Phase:
+    "What is written of the films."
+    return Phase(run, "video", None, ("behavioral.mp4", "bcq.mp4"))
+
+
+def write_films(run: Run) -> None:
+    "`behavioral.mp4`, `bcq.mp4`. Raises as `finished_file`, `Phase.check` and `record_video`."
+    phase = films_phase(run)
+    if phase.is_finished():
+        return
+    agents = run.agents()
+    with at_work(phase), keeping(phase):
+        for agent in agents.values():
+            film(run, agent, agent.with_suffix(".mp4"))
 
 # %% ../nbs/19c_outcome.ipynb #fdfba2ec
 @dataclass(frozen=True)
@@ -83,18 +134,21 @@ def run_evaluate(run: Run, settings: Evaluate) -> None:
     "Print a table."
     if settings.agent is None:
         write_results(run, settings.episodes)
-    else:
+        return
+    with threads(run.n_threads):
         print_table({settings.agent.stem: play(run, settings.agent, settings.episodes)})
 
 
 def run_video(run: Run, settings: Video) -> None:
     "Record an episode of each agent, as an MP4 beside the agent's file."
-    agents = run.agents().values() if settings.agent is None else [settings.agent]
-    for agent in agents:
-        path = agent.with_suffix(".mp4")
-        record_video(DQN.load(agent, run.device), run.env, path, final_seed(run.seed), eps=default_eps(run.env),
-                     atari=run.atari, name=agent.stem)
-        print(f"wrote {path}")
+    check_ffmpeg()
+    if settings.agent is None:
+        write_films(run)
+        return
+    agent = settings.agent
+    in_a_run = bool(read_record(agent.parent))
+    with threads(run.n_threads):
+        film(run, agent, agent.with_name(f"{agent.stem}-seed{run.seed}.mp4" if in_a_run else f"{agent.stem}.mp4"))
 
-# %% ../nbs/19c_outcome.ipynb #c03032ad
+# %% ../nbs/19c_outcome.ipynb #081f54f6
 check_calls(__name__)   # arguments are compared with their annotations (00j)

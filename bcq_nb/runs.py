@@ -5,207 +5,164 @@
 # %% ../nbs/19a_runs.ipynb #4b2b537b
 from __future__ import annotations
 
-import json
 import os
+import shlex
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gymnasium.spaces import Box
 
-from .arguments import Count, EnvId, Probability, Seed
-from .atari import AtariConfig
-from .bcq import BCQConfig, DiscreteBCQ, train_offline
+from .agents import pick_device
+from .arguments import Count, EnvId, Seed
+from .atari import AtariConfig, is_atari
+from .bcq import DiscreteBCQ, train_offline
 from .buffers import ReplayBuffer
 from .calls import check_calls
-from .checks import check_count, check_probability
-from .dqn import DQN, DQNConfig, train_behavioral
-from .environments import default_eps
-from .files import atomic_path, write_rows
+from .dqn import DQN, train_behavioral
+from .early import check_disk, check_memory, check_networks, weights_size
+from .environments import default_eps, make_envs, spaces_of
+from .files import write_rows
+from .frames import make_buffer
 from .generation import generate_buffer
-from .training import Exploration
+from .record import Phase, at_work, finished_file, keeping, read_record
+from .settings import Behavioral, Generate, Train, default_settings, flags
+from .training import check_plan
 
 # %% auto #0
-__all__ = ['Behavioral', 'Generate', 'Train', 'Pipeline', 'Run', 'by_flag', 'check_folder', 'check_settings', 'write_settings',
-           'is_finished', 'write_behavior', 'episode_row', 'write_batch', 'write_bcq']
-
-# %% ../nbs/19a_runs.ipynb #d0474108
-@dataclass(frozen=True)
-class Behavioral:
-    "The first phase: train DQN online for a while. Its policy will write the batch."
-    steps: Count               # environment steps, more than the exploration's warm-up
-    dqn: DQNConfig             # how DQN learns from the transitions it has met
-    exploration: Exploration   # how DQN meets the environment: random actions, and how often it learns
-    eval_every: Count = 1_000  # steps from one evaluation to the next, from 1
-    eval_episodes: Count = 10  # episodes of each evaluation, from 1
-    keep_replay: bool = False  # keep the transitions that it has met as well, in replay.npz
-
-    def __post_init__(self):
-        for name in ("steps", "eval_every", "eval_episodes"):
-            check_count(name, getattr(self, name))
-
-
-@dataclass(frozen=True)
-class Generate:
-    "The second phase: let the behavior policy write the batch."
-    steps: Count                      # transitions to write, from 1
-    low_noise_p: Probability = 0.2    # probability that an episode has little noise
-    rand_action_p: Probability = 0.2  # probability of a random action in the other episodes
-    n_envs: Count = 8                 # environments that step together, from 1
-
-    def __post_init__(self):
-        for name in ("steps", "n_envs"):
-            check_count(name, getattr(self, name))
-        for name in ("low_noise_p", "rand_action_p"):
-            check_probability(name, getattr(self, name))
-
-
-@dataclass(frozen=True)
-class Train:
-    "The third phase: train discrete BCQ on the batch alone."
-    updates: Count             # gradient steps, from 1
-    bcq: BCQConfig             # how discrete BCQ learns from the batch, and how strictly it keeps to it
-    eval_every: Count = 1_000  # updates from one evaluation to the next, from 1
-    eval_episodes: Count = 10  # episodes of each evaluation, from 1
-
-    def __post_init__(self):
-        for name in ("updates", "eval_every", "eval_episodes"):
-            check_count(name, getattr(self, name))
-
-# %% ../nbs/19a_runs.ipynb #5db393f6
-@dataclass(frozen=True)
-class Pipeline:
-    "The whole story: behavior policy, batch, BCQ, videos, table, learning curve. Finished phases are not run again."
-    behavioral: Behavioral  # the first phase: train DQN online for a while; its policy will write the batch
-    generate: Generate      # the second phase: let the behavior policy write the batch
-    train: Train            # the third phase: train discrete BCQ on the batch alone
-    episodes: Count = 20    # episodes for each policy in the closing table, from 1
-
-    def __post_init__(self):
-        check_count("episodes", self.episodes)
+__all__ = ['Run', 'look', 'check_room', 'check_behavior', 'check_batch', 'check_bcq', 'behavior_phase', 'write_behavior',
+           'episode_row', 'batch_phase', 'write_batch', 'bcq_phase', 'write_bcq']
 
 # %% ../nbs/19a_runs.ipynb #d62ad43b
 @dataclass(frozen=True)
 class Run:
     "The environment, the seed, and where the results go: OUT/ENV/seedSEED."
-    env: EnvId                # a Gymnasium id with discrete actions: CartPole-v1, Acrobot-v1, ALE/Pong-v5
-    seed: Seed = 0            # of everything that is random, from 0
-    out: Path = Path("runs")  # where the folders of runs are
-    device: str = "auto"      # where networks compute: "auto" is a GPU where there is one
+    env: EnvId                  # a Gymnasium id with discrete actions: CartPole-v1, Acrobot-v1, ALE/Pong-v5
+    seed: Seed = 0              # of everything that is random, from 0
+    out: Path = Path("runs")    # where the folders of runs are
+    device: str = "auto"        # where networks compute: "auto" is a GPU where there is one
+    threads: Count | None = None  # of PyTorch, 1 to 256; 2 on Atari by default, else 1; the last bits depend on it
     atari: AtariConfig = field(default_factory=AtariConfig)  # how a game's frames become observations; for ALE/… only
+
+    def __post_init__(self):
+        if self.threads is not None and self.threads > 256:
+            raise ValueError(f"threads is {self.threads}: it must be an integer from 1 to 256")
+
+    @property
+    def plain_env(self) -> str:
+        "The id without the module that registers it: `ale_py:ALE/Pong-v5` is `ALE/Pong-v5`."
+        return self.env.rpartition(":")[2]
 
     @property
     def folder(self) -> Path:
         "The folder of this environment and seed."
-        return self.out / self.env / f"seed{self.seed}"
+        return self.out / self.plain_env / f"seed{self.seed}"
+
+    @property
+    def n_threads(self) -> int:
+        "With how many threads PyTorch computes, whatever the machine has."
+        return self.threads or (2 if is_atari(self.plain_env) else 1)
 
     @property
     def identity(self) -> dict[str, Any]:
         "What all phases have in common, for `config.json`."
-        return {"env": self.env, "atari": asdict(self.atari)}
+        env = self.plain_env if is_atari(self.plain_env) else self.env
+        return {"env": env, "threads": self.n_threads, "atari": asdict(self.atari)}
 
-    def existing(self,
-        name: str,     # a file in the folder
-        command: str,  # the command that makes it
-    ) -> Path:
-        "Its path. Raises `FileNotFoundError` where it has not been made."
-        path = self.folder / name
-        if not path.is_file():
-            elsewhere = "" if self.out == Path("runs") else f" --out {self.out}"
-            words = f"bcq {command} --env {self.env} --seed {self.seed}{elsewhere}"
-            raise FileNotFoundError(f"there is no {path}: `{words}` makes it")
-        return path
+    def again(self,
+        phase: str,  # "behavioral", "generate", "train", "evaluate" or "video"
+    ) -> str:        # `bcq train --env CartPole-v1 --seed 0 --updates 500`
+        "What to type in a shell for a phase, with the settings that it had if it has been run before."
+        words = ["bcq", phase, "--env", shlex.quote(self.env), "--seed", str(self.seed)]
+        words += flags({**asdict(self), "seed": 0}, asdict(Run(self.env)))
+        recorded = read_record(self.folder)
+        if phase in recorded:
+            usual = default_settings(self.plain_env, recorded.get("behavioral", {}).get("steps", 20_000))
+            words += flags(recorded[phase], asdict(getattr(usual, phase)))
+        return f"`{' '.join(words)}`"
 
     def agents(self) -> dict[str, Path]:
         "The files of the run's two policies. Raises `FileNotFoundError` where one has not been trained."
-        behavior = self.existing("behavioral.safetensors", "behavioral")
-        return {"behavior policy": behavior, "BCQ": self.existing("bcq.safetensors", "train")}
+        behavior = finished_file(self, "behavioral.safetensors", "behavioral")
+        return {"behavior policy": behavior, "BCQ": finished_file(self, "bcq.safetensors", "train")}
 
-# %% ../nbs/19a_runs.ipynb #e8867ceb
-def by_flag(
-    settings: dict,    # name -> value, or settings again
-    prefix: str = "",  # what stands in front of each name
-) -> dict[str, Any]:   # "train.bcq.lr" -> 0.0003
-    "Settings within settings, by the names of their flags."
-    flat = {}
-    for name, value in settings.items():
-        if isinstance(value, dict):
-            flat.update(by_flag(value, f"{prefix}{name}."))
-        else:
-            flat[prefix + name.replace("_", "-")] = value
-    return flat
-
-# %% ../nbs/19a_runs.ipynb #1341c529
-def check_folder(
-    folder: Path,   # what is to be written to; it need not be there
-) -> Path:          # what there is of it, itself or a folder above it
-    "Raises `ValueError` where it cannot be written to."
-    nearest = next(path for path in (folder, *folder.parents) if path.exists())
-    if not (nearest.is_dir() and os.access(nearest, os.W_OK)):
-        raise ValueError(f"{nearest} is not a folder that can be written to: choose another --out")
-    return nearest
+# %% ../nbs/19a_runs.ipynb #35fa650c
+def look(
+    run: Run,             # to be begun
+) -> tuple[Box, int]:     # observations of its environment, and the number of actions
+    "Raises `ValueError` where environment or device cannot be used."
+    pick_device(run.device)
+    with closing(make_envs(run.env, atari=run.atari)) as envs:
+        obs_space, actions = spaces_of(envs)
+    return obs_space, int(actions.n)
 
 
-def check_settings(
-    run: Any,       # a `Run`, or what else has its `folder` and `identity`
-    phase: str,     # "behavioral", "generate" or "train"
-    settings: Any,  # `Behavioral`, `Generate` or `Train`
-) -> dict:          # what `config.json` is to hold, with this phase
-    "Raises `ValueError` where the folder holds a run with other settings, no run at all, or cannot be written to."
-    nearest = check_folder(run.folder)
-    path = run.folder / "config.json"
-    there = json.loads(path.read_text()) if path.is_file() else {}
-    files = [path for path in nearest.iterdir() if not path.name.startswith(".")]   # such are left by a killed process
-    if nearest == run.folder and files and not run.identity.keys() <= there.keys():
-        raise ValueError(f"{run.folder} holds files, but no run of this kind: choose another --out, or empty it")
-    given = {**run.identity, phase: asdict(settings)}
-    given = json.loads(json.dumps(given))   # as it will be read back: tuples become lists
-    before = by_flag(there)
-    changes = [f"{name} is {before[name]} there and {value} here" for name, value in by_flag(given).items()
-               if name in before and before[name] != value]
-    if changes:
-        raise ValueError(f"{run.folder} holds a run with other settings: {', '.join(changes)}. "
-                         "Choose another --out, or delete that folder")
-    return {**there, **given}
-
-
-def write_settings(
-    run: Any,       # as above; its folder is written to
-    phase: str,     # "behavioral", "generate" or "train"
-    settings: Any,  # `Behavioral`, `Generate` or `Train`
+def check_room(
+    what: str,          # what it is called in the error
+    steps: Count,       # transitions to keep
+    obs_space: Box,     # observations of one environment
+    n_actions: Count,   # number of actions
+    advice: str,        # what to do where they are too many
 ) -> None:
-    "Add a phase's settings to the run's `config.json`. Raises as `check_settings`."
-    config = check_settings(run, phase, settings)
-    with atomic_path(run.folder / "config.json") as beside:
-        beside.write_text(json.dumps(config, indent=2) + "\n")
+    "Raises `ValueError` where transitions do not fit into memory."
+    few = make_buffer(1_000, obs_space, n_actions)
+    check_memory(f"{what} of {steps:,} transitions", few.nbytes / 1_000 * steps, advice)
 
-# %% ../nbs/19a_runs.ipynb #dfee7318
-def is_finished(
-    run: Any,       # a `Run`, or what else has its `folder` and `identity`
-    table: str,     # the file that the phase writes last
-    phase: str,     # "behavioral", "generate" or "train"
-    settings: Any,  # `Behavioral`, `Generate` or `Train`
-) -> bool:
-    "Has the phase been run before, with these settings? Raises as `check_settings`."
-    check_settings(run, phase, settings)
-    path = run.folder / table
-    if path.is_file():
-        print(f"{phase} is finished: {path} is there")
-    return path.is_file()
+
+def check_behavior(run: Run, settings: Behavioral) -> None:
+    "Raises `ValueError` where the first phase could not be run."
+    obs_space, n_actions = look(run)
+    check_plan(settings.steps, settings.dqn.batch_size, settings.exploration)
+    check_networks(DQN, obs_space, n_actions, settings.dqn)
+    kept = min(settings.exploration.capacity, settings.steps)
+    check_room("a replay buffer", kept, obs_space, n_actions, "lower exploration.capacity, or steps")
+    check_disk(run.folder, 4 * weights_size(DQN, obs_space, n_actions, settings.dqn))   # and target, and moments
+
+
+def check_batch(run: Run, settings: Generate) -> None:
+    "Raises `ValueError` where the second phase could not be run."
+    if settings.n_envs > settings.steps:
+        raise ValueError(f"n_envs is {settings.n_envs}, above the {settings.steps} steps that they share: lower n_envs")
+    check_room("a batch", settings.steps, *look(run), "lower steps")
+
+
+def check_bcq(
+    run: Run,          # to be begun
+    settings: Train,   # of its third phase
+    steps: Count,      # transitions in the batch
+) -> None:
+    "Raises `ValueError` where the third phase could not be run."
+    obs_space, n_actions = look(run)
+    check_networks(DiscreteBCQ, obs_space, n_actions, settings.bcq)
+    if settings.bcq.batch_size > steps:
+        raise ValueError(f"the batch holds {steps} transitions and an update draws {settings.bcq.batch_size} "
+                         "(bcq.batch-size): give more, or lower batch_size")
+    check_disk(run.folder, 4 * weights_size(DiscreteBCQ, obs_space, n_actions, settings.bcq))
+
+# %% ../nbs/19a_runs.ipynb #3bc50443
+def behavior_phase(run: Run, settings: Behavioral) -> Phase:
+    "What the first phase writes."
+    replay = ("replay.npz",) if settings.keep_replay else ()
+    return Phase(run, "behavioral", settings, ("behavioral.safetensors", *replay, "behavioral.csv"))
 
 
 def write_behavior(run: Run, settings: Behavioral) -> None:
-    "The first phase: `behavioral.safetensors`, `behavioral.csv`. Raises as `train_behavioral`, `check_settings`."
-    if is_finished(run, "behavioral.csv", "behavioral", settings):
+    "The first phase: `behavioral.safetensors`, `behavioral.csv`. Raises as `train_behavioral`, `Phase.check`."
+    phase = behavior_phase(run, settings)
+    if phase.is_finished():
         return
+    check_behavior(run, settings)
     replay = run.folder / ".replay.npz" if settings.keep_replay else None   # by this name until the phase has ended
-    agent = train_behavioral(run.env, settings.steps, settings.dqn, settings.exploration, run.seed,
-                             settings.eval_every, settings.eval_episodes, run.atari, run.device, replay=replay)
-    write_settings(run, "behavioral", settings)
-    if replay is not None:
-        os.replace(replay, run.folder / "replay.npz")
-    agent.save(run.folder / "behavioral.safetensors")
-    write_rows(run.folder / "behavioral.csv", agent.history)
+    with at_work(phase):
+        agent = train_behavioral(run.env, settings.steps, settings.dqn, settings.exploration, run.seed,
+                                 settings.eval_every, settings.eval_episodes, run.atari, run.device, replay=replay)
+        with keeping(phase):
+            agent.save(run.folder / "behavioral.safetensors")
+            write_rows(run.folder / "behavioral.csv", agent.history)
+            if replay is not None:
+                os.replace(replay, run.folder / "replay.npz")
     print(f"wrote {run.folder / 'behavioral.safetensors'}")
 
 # %% ../nbs/19a_runs.ipynb #1575c2b3
@@ -218,32 +175,47 @@ def episode_row(
     return {"return": batch.reward[slots].sum().item(), "steps": len(slots), "whole": int(whole)}
 
 
+def batch_phase(run: Run, settings: Generate) -> Phase:
+    "What the second phase writes."
+    return Phase(run, "generate", settings, ("batch.npz", "batch.csv"))
+
+
 def write_batch(run: Run, settings: Generate) -> None:
-    "The second phase: `batch.npz`, `batch.csv`. Raises as `Run.existing`, `generate_buffer`, `check_settings`."
-    policy = run.existing("behavioral.safetensors", "behavioral")
-    if is_finished(run, "batch.csv", "generate", settings):
+    "The second phase: `batch.npz`, `batch.csv`. Raises as `finished_file`, `generate_buffer`, `Phase.check`."
+    phase = batch_phase(run, settings)
+    if phase.is_finished():
         return
-    batch = generate_buffer(DQN.load(policy, run.device), run.env, settings.steps, settings.low_noise_p,
-                            settings.rand_action_p, default_eps(run.env), settings.n_envs, run.seed, run.atari)
-    write_settings(run, "generate", settings)
-    batch.save(run.folder / "batch.npz")
-    write_rows(run.folder / "batch.csv", [episode_row(batch, slots) for slots in batch.episodes()])
+    policy = DQN.load(finished_file(run, "behavioral.safetensors", "behavioral"), run.device)
+    check_batch(run, settings)
+    with at_work(phase):
+        batch = generate_buffer(policy, run.env, settings.steps, settings.low_noise_p, settings.rand_action_p,
+                                default_eps(run.env), settings.n_envs, run.seed, run.atari)
+        with keeping(phase):
+            batch.save(run.folder / "batch.npz")
+            write_rows(run.folder / "batch.csv", [episode_row(batch, slots) for slots in batch.episodes()])
     print(f"wrote {run.folder / 'batch.npz'}")
 
 
+def bcq_phase(run: Run, settings: Train) -> Phase:
+    "What the third phase writes."
+    return Phase(run, "train", settings, ("bcq.safetensors", "bcq.csv"))
+
+
 def write_bcq(run: Run, settings: Train) -> None:
-    "The third phase: `bcq.safetensors`, `bcq.csv`. Raises as `Run.existing`, `train_offline`, `check_settings`."
-    path = run.existing("batch.npz", "generate")
-    if is_finished(run, "bcq.csv", "train", settings):
+    "The third phase: `bcq.safetensors`, `bcq.csv`. Raises as `finished_file`, `train_offline`, `Phase.check`."
+    phase = bcq_phase(run, settings)
+    if phase.is_finished():
         return
-    batch = ReplayBuffer.load(path)
+    batch = ReplayBuffer.load(finished_file(run, "batch.npz", "generate"))
+    check_bcq(run, settings, len(batch))
     agent = DiscreteBCQ(batch.obs_space, batch.n_actions, settings.bcq, run.seed, run.device)
-    rows = train_offline(agent, batch, settings.updates, run.env, settings.eval_every, settings.eval_episodes,
-                         default_eps(run.env), run.seed, run.atari)
-    write_settings(run, "train", settings)
-    agent.save(run.folder / "bcq.safetensors")
-    write_rows(run.folder / "bcq.csv", rows)
+    with at_work(phase):
+        rows = train_offline(agent, batch, settings.updates, run.env, settings.eval_every, settings.eval_episodes,
+                             default_eps(run.env), run.seed, run.atari)
+        with keeping(phase):
+            agent.save(run.folder / "bcq.safetensors")
+            write_rows(run.folder / "bcq.csv", rows)
     print(f"wrote {run.folder / 'bcq.safetensors'}")
 
-# %% ../nbs/19a_runs.ipynb #c0878983
+# %% ../nbs/19a_runs.ipynb #48aa4325
 check_calls(__name__)   # arguments are compared with their annotations (00j)

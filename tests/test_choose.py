@@ -32,7 +32,8 @@ def make_log(n=200, seed=0):
 
 def contents(folder):
     "Name -> bytes of the files in a folder, and in those within"
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*")
+            if path.is_file() and not path.name.startswith(".")}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -128,7 +129,7 @@ def test_a_stopped_choice_goes_on_to_the_same_bits(bcq, story, monkeypatch):
         assert before.items() < written.items(), "what is finished is not done again"
         before = written
     status, out, _ = bcq("fit", "log.csv", *SELECT)
-    assert status == 0 and "a threshold of 0.3 is finished" in out
+    assert status == 0 and "train tau0.3 is finished" in out
     assert contents(RUN) == contents(story / RUN)
 
 
@@ -196,8 +197,9 @@ def test_runs_are_compared_on_episodes_that_none_has_learned_from(bcq, story):
     status, out, err = bcq("select", "log.csv", "--out", "told", first, second, "--fqe-updates", "200")
     assert status == 0, err
     told = json.loads(Path("told/selection.json").read_text())
-    assert sorted(contents(Path("told"))) == ["selection.json", "selection.png", "selection.txt"]
-    assert out == Path("told/selection.txt").read_text()
+    assert sorted(contents(Path("told"))) == ["config.json", "selection.json", "selection.png", "selection.txt"]
+    told_before = Path("told/selection.txt").read_text()
+    assert out == told_before
     assert len(told["rows"]) == 5 and {row["support"]["episodes"] for row in told["rows"]} == {40}
     alone = {row["name"]: row for row in json.loads((first / "selection.json").read_text())["rows"]}
     for row in told["rows"]:
@@ -206,7 +208,9 @@ def test_runs_are_compared_on_episodes_that_none_has_learned_from(bcq, story):
             assert row["wis"] == alone[name]["wis"], "they are the episodes by which the run chose"
     assert (contents(story), contents(Path("other"))) == before
     status, out, err = bcq("select", "log.csv", first, "--out", "told")
-    assert (status, out) == (2, "") and "told holds a selection" in err
+    assert (status, out) == (2, "") and "told holds a run with other settings: compared.policies is" in err
+    status, again, err = bcq("select", "log.csv", "--out", "told", first, second, "--fqe-updates", "200")
+    assert status == 0 and "selection is finished" in again and again.endswith(told_before)
 
 
 def test_another_log_is_new_as_a_whole(bcq, story):

@@ -1,6 +1,8 @@
 """The `bcq` command as a shell meets it: wrong words, runs that would mix, that are stopped, readers that leave."""
+import json
 import re
-import signal
+import shlex
+import shutil
 import subprocess
 import sys
 import warnings
@@ -9,13 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from bcq_nb import cli
+from bcq_nb import words
 from bcq_nb.atari import AtariConfig
 from bcq_nb.bcq import BCQConfig
 from bcq_nb.buffers import ReplayBuffer
-from bcq_nb.cli import COMMANDS, DEFAULT_ENV, Command, default_settings, main, parse
+from bcq_nb.cli import main
 from bcq_nb.outcome import Video
-from bcq_nb.runs import Behavioral, Generate, Pipeline, Run, Train, check_settings, write_settings
+from bcq_nb.record import keeping, only_one
+from bcq_nb.runs import Run, batch_phase, bcq_phase
+from bcq_nb.settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Train, default_settings
+from bcq_nb.words import COMMANDS, Command, parse
 
 SMALL = ("--behavioral.steps 1200 --behavioral.eval-episodes 1 --generate.steps 500 "
          "--train.updates 20 --train.eval-episodes 1")
@@ -35,16 +40,21 @@ def bcq(story, monkeypatch, capfd):
     "Run a command line as the shell would: exit status, output, errors"
     monkeypatch.chdir(story)
 
-    def run(command):
+    def run(command, *more):
         capfd.readouterr()
         status = 0
         try:
-            main(command.split())
+            main([*command.split(), *map(str, more)])
         except SystemExit as stop:
             status = stop.code or 0
         return status, *capfd.readouterr()
 
     return run
+
+
+def contents(folder):
+    "Name -> bytes of what a reader finds in a folder"
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def everything(folder):
@@ -160,32 +170,45 @@ def settings():
     return default_settings().generate
 
 
+def write_batch_of(run, settings, text="a batch"):
+    "What the second phase writes, in short"
+    with keeping(batch_phase(run, settings)):
+        for name in ("batch.npz", "batch.csv"):
+            (run.folder / name).write_text(text)
+
+
 def test_two_runs_do_not_mix(tmp_path, settings):
     run = Run("CartPole-v1", out=tmp_path)
-    write_settings(run, "generate", settings)
-    write_settings(run, "generate", settings)                                   # the same again: going on
-    write_settings(run, "train", default_settings().train)                      # the next phase
-    others = [(run, replace(settings, steps=7)), (replace(run, atari=AtariConfig(stack=2)), settings)]
+    write_batch_of(run, settings)
+    write_batch_of(run, settings)                                               # the same again: going on
+    bcq_phase(run, default_settings().train).check()                            # the next phase
+    others = [(run, replace(settings, steps=7)), (replace(run, atari=AtariConfig(stack=2)), settings),
+              (replace(run, threads=2), settings)]
     for other, changed in others:
         with pytest.raises(ValueError, match=r"a run with other settings: \S+ is \S+ there and \S+ here\. Choose"):
-            check_settings(other, "generate", changed)
+            batch_phase(other, changed).check()
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path, settings):
+def test_what_somebody_else_put_into_the_folder_is_left_alone(tmp_path, settings):
     run = Run("CartPole-v1", out=tmp_path)
     run.folder.mkdir(parents=True)
-    check_settings(run, "generate", settings)                                   # an empty folder is welcome
-    (run.folder / "thesis.tex").touch()
-    with pytest.raises(ValueError, match="holds files, but no run"):
-        write_settings(run, "generate", settings)
-    assert [path.name for path in run.folder.iterdir()] == ["thesis.tex"]
+    batch_phase(run, settings).check()                                          # an empty folder is welcome
+    for name in (".config-77.json", ".batch.npz-ab12cd34.tmp", "thesis.tex"):   # left by a killed process, and by you
+        (run.folder / name).touch()
+    batch_phase(run, settings).check()
+    (run.folder / "batch.npz").write_text("mine")
+    with pytest.raises(ValueError, match="batch.npz is there, and this run has not written it: move it away"):
+        batch_phase(run, settings).check()
+    with pytest.raises(ValueError, match="this run has not written it"):
+        write_batch_of(run, settings)
+    assert (run.folder / "batch.npz").read_text() == "mine"
 
 
 def test_what_an_agent_met_is_kept_on_request(bcq, story, tmp_path):
     status, out, _ = bcq(f"behavioral --steps 1200 --eval-episodes 1 --keep-replay --out {tmp_path}")
     folder, usual = tmp_path / "CartPole-v1/seed0", story / "runs/CartPole-v1/seed0"
-    assert status == 0 and sorted(everything(folder)) == [
-        folder / name for name in ("behavioral.csv", "behavioral.safetensors", "config.json", "replay.npz")]
+    assert status == 0 and sorted(contents(folder)) == [
+        "behavioral.csv", "behavioral.safetensors", "config.json", "replay.npz"]
     assert len(ReplayBuffer.load(folder / "replay.npz")) == 1200
     agents = [path / "behavioral.safetensors" for path in (folder, usual)]
     assert agents[0].read_bytes() == agents[1].read_bytes(), "keeping changes nothing"
@@ -202,11 +225,67 @@ def test_one_saved_agent_is_played_and_filmed_beside_its_file(bcq, story, tmp_pa
     assert everything(story) == before, "the folder of a run with that seed must stay free"
 
 
+@pytest.mark.parametrize("words, names", [
+    ("generate", ["batch.npz"]), ("behavioral", ["behavioral.safetensors"]), ("train", ["bcq.csv"]),
+    ("video", ["bcq.mp4"]), ("evaluate", ["results.csv", "curve.png"])])
+def test_a_lost_file_comes_back_and_a_changed_one_is_refused(bcq, story, tmp_path, words, names):
+    """The advice of each error is typed as it stands, in folders whose names are strange to a shell."""
+    folder = tmp_path / "my $(runs) & 'ours'"
+    shutil.copytree(story / "runs", folder)
+    where = folder / "CartPole-v1/seed0"
+    before = contents(where)
+    again = [*SMALL.split(), "--episodes", "2"]
+    for name in names:
+        (where / name).unlink()
+    status, out, err = bcq("pipeline", *again, "--out", folder)
+    assert status == 0 and contents(where) == before, err
+    assert all(f"{phase} is finished" in out for phase in {"behavioral", "generate", "train", "video"} - {words})
+    for name in names:
+        (where / name).write_bytes(b"another")
+        status, out, err = bcq("pipeline", *again, "--out", folder)
+        assert (status, out) == (2, "") and f"{name} is not the file that" in err and len(err.splitlines()) == 1
+        assert (where / name).read_bytes() == b"another", "it may be somebody's"
+        (where / name).unlink()
+        [advice] = re.findall("`(.*)` makes it again", err)
+        status, out, err = bcq(*shlex.split(advice)[1:], *(["--episodes", "2"] if words == "evaluate" else []))
+        assert status == 0 and contents(where) == before, err
+
+
+def test_a_damaged_record_is_named(bcq, story, tmp_path):
+    shutil.copytree(story / "runs", tmp_path / "runs")
+    path = tmp_path / "runs/CartPole-v1/seed0/config.json"
+    record = json.loads(path.read_text())
+    for text, answer in {
+        "": "cannot be read", "[1]": "is no record of this version", '{"name": "npm"}': "is no record of this version",
+        path.read_text()[:90]: "cannot be read", json.dumps({**record, "version": 99}): "pip install -U bcq_nb",
+        json.dumps({**record, "env": "Acrobot-v1"}): "was changed by hand",
+    }.items():
+        path.write_text(text)
+        for command in ("pipeline", "train", "evaluate"):
+            status, out, err = bcq(command, "--out", tmp_path / "runs")
+            assert (status, out, len(err.splitlines())) == (2, "", 1) and "config.json" in err and answer in err, err
+
+
+def test_results_of_other_settings_are_not_written(bcq, story):
+    before = everything(story)
+    for changed in (["--atari.frame-skip", 8], ["--threads", 3]):
+        for command in ("evaluate", "video"):
+            status, out, err = bcq(command, *changed)
+            assert (status, out) == (2, "") and "a run with other settings" in err
+    assert everything(story) == before
+
+
+def test_two_commands_do_not_share_a_folder(bcq, story, tmp_path):
+    with only_one(tmp_path / "runs/CartPole-v1/seed0"):
+        status, out, err = bcq("pipeline", *SMALL.split(), "--out", tmp_path / "runs")
+    assert (status, out) == (2, "") and "is in use by another" in err
+
+
 def test_a_warning_is_one_line(bcq, monkeypatch):
     def warn(run, settings):
         warnings.warn("values of 340 cannot be", stacklevel=2)
 
-    monkeypatch.setitem(cli.COMMANDS, "video", Command(warn, (Run, Video)))
+    monkeypatch.setitem(words.COMMANDS, "video", Command(warn, (Run, Video)))
     assert bcq("video") == (0, "", "bcq: values of 340 cannot be\n")
 
 
@@ -214,7 +293,7 @@ def test_a_mistake_of_ours_shows_its_traceback(bcq, monkeypatch):
     def wrong(run, settings):
         raise KeyError("a mistake")
 
-    monkeypatch.setitem(cli.COMMANDS, "video", Command(wrong, (Run, Video)))
+    monkeypatch.setitem(words.COMMANDS, "video", Command(wrong, (Run, Video)))
     with pytest.raises(KeyError):
         bcq("video")
 
@@ -225,29 +304,6 @@ def test_a_reader_may_leave():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
-
-
-def test_a_stopped_run_goes_on(tmp_path):
-    "Stopped while BCQ learns, the run keeps behavior policy and batch, and nothing half-done."
-    command = [*PROGRAM, "pipeline", *SMALL.split(), "--episodes", "2"]
-    folder = tmp_path / "runs/CartPole-v1/seed0"
-    finished = ["batch.csv", "batch.npz", "behavioral.csv", "behavioral.safetensors", "config.json"]
-    for stop, status, answer in (("SIGINT", 130, "bcq: stopped; the same command goes on"), ("SIGKILL", -9, "")):
-        endless = [*command, "--train.updates", "1000000"]
-        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        with subprocess.Popen(endless, cwd=tmp_path, **pipes) as process:
-            errors = ""
-            while "DiscreteBCQ:  " not in errors:                               # until BCQ's progress bar is there
-                errors += process.stderr.read(1)
-            process.send_signal(getattr(signal, stop))
-            errors += process.stderr.read()
-        assert process.returncode == status and answer in errors and "Traceback" not in errors
-        assert sorted(path.name for path in folder.iterdir()) == finished
-    before = everything(folder)
-    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "behavioral is finished" in run.stdout and "wrote runs/CartPole-v1/seed0/bcq.safetensors" in run.stdout
-    after = everything(folder)
-    assert [name for name in finished if before[folder / name] != after[folder / name]] == ["config.json"]
 
 
 def test_default_settings_are_those_of_the_phases():

@@ -87,7 +87,7 @@ def everything(folder):
 
 def contents(folder):
     "Name -> bytes of the files in a folder"
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.startswith(".")}
 
 
 def share_right(table, decided):
@@ -238,10 +238,12 @@ def test_describe_prints_and_writes_only_where_it_is_told(bcq, story, tmp_path):
     assert out.strip() == (story / "runs/log/seed0/report.txt").read_text().strip()
     status, again, _ = bcq(*words, "--out", tmp_path / "told")
     assert again.startswith(out)
-    assert sorted(contents(tmp_path / "told")) == ["report.json", "report.png", "report.txt"]
+    assert sorted(contents(tmp_path / "told")) == ["config.json", "report.json", "report.png", "report.txt"]
     before = everything(tmp_path)
-    status, out, err = bcq(*words, "--out", tmp_path / "told")
-    assert (status, out) == (2, "") and "told holds a report: choose another --out" in err   # at once
+    status, again, _ = bcq(*words, "--out", tmp_path / "told")
+    assert status == 0 and again.endswith(out) and "report is finished" in again                   # at once
+    status, out, err = bcq(*words, "--seed", "1", "--out", tmp_path / "told")
+    assert (status, out) == (2, "") and "log.seed is 0 there and 1 here" in err
     assert everything(tmp_path) == before
 
 
