@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
 
-from .arguments import Count, Natural, Probability, Seed
+from .arguments import Count, Probability, Seed
 from .calls import check_calls
 from .checkpoints import Checkpoint
 from .checks import check_probability
@@ -21,7 +21,8 @@ from .networks import QNetwork
 from .tables import is_frame
 
 # %% auto #0
-__all__ = ['Net', 'LARGEST', 'pick_device', 'new_network', 'number_tensor', 'obs_tensor', 'mask_tensor', 'existing', 'Agent']
+__all__ = ['Net', 'UNUSUAL', 'pick_device', 'new_network', 'number_tensor', 'check_large', 'obs_tensor', 'mask_tensor',
+           'existing', 'Agent']
 
 # %% ../nbs/04c_agents.ipynb #b53abdf7
 def pick_device(
@@ -54,42 +55,68 @@ def new_network(
         return make_network(obs_space, n_actions, config.hidden, *scales)
 
 # %% ../nbs/04c_agents.ipynb #1cf8a142
+UNUSUAL = torch.uint16, torch.uint32, torch.uint64   # PyTorch keeps these, and does not compute with them
+
+
 def number_tensor(
     name: str,             # what it is called in the error
     value: Any,            # an array, a tensor, or a list of lists
     device: torch.device,  # where to
 ) -> torch.Tensor:         # the same numbers
     "Numbers on a device. Raises `ValueError` for tables, whose columns may be in any order, for text and for objects."
-    if isinstance(value, torch.Tensor):
-        return value.to(device)
+    if isinstance(value, torch.Tensor) and not value.is_complex():
+        return value.to(device, torch.float64 if value.dtype in UNUSUAL else value.dtype)
     try:
         array = np.empty(0, object) if hasattr(value, "__dataframe__") else np.asarray(value)
     except ValueError:             # parts that do not fit together, such as what an environment's reset gives
         array = np.empty(0, object)
     if array.dtype.kind not in "biuf":
+        pair = "; env.reset() gives two things, of which the first is obs" if isinstance(value, tuple) else ""
         raise ValueError(f"{name} is of type {type(value).__name__} and not an array of numbers: give one, or as obs a "
-                         "DataFrame of pandas with the columns of the log")
+                         f"DataFrame of pandas with the columns of the log{pair}")
     native = array.dtype.newbyteorder("=")   # files of other machines turn the bytes around, and PyTorch does not
-    return torch.from_numpy(np.asarray(array, native, order="C")).to(device)
+    return number_tensor(name, torch.from_numpy(np.asarray(array, native, order="C")), device)
 
 
-LARGEST = torch.finfo(torch.float32).max
+def check_large(
+    given: torch.Tensor,  # observations with a number beyond 2²⁴, or NaN
+) -> None:
+    "Raises `ValueError` for NaN, infinity, and what float32 does not hold."
+    if not given.float().isfinite().all():
+        raise ValueError("obs holds NaN, infinity or a number too large for float32: nothing can be said of it")
+    there_and_back = given.float().to(given.dtype)
+    noise = 1e-12 * given.abs() if given.is_floating_point() else 0      # of a calculation in float64
+    lost = (given != there_and_back) & ((given - there_and_back).abs() > noise)
+    if lost.any():
+        raise ValueError(f"obs holds {given[lost][0].item()}, which float32 cannot hold exactly: subtract what all "
+                         "have in common (a time: its start), or divide it, as where this agent has learned")
 
 
 def obs_tensor(
-    obs: Any,                        # (B, *shape)
-    shape: tuple[Natural, ...],      # of one observation
+    obs: Any,                        # (B, *obs_shape)
+    space: Box,                      # observations that the agent has learned from
     device: torch.device,            # where to
-) -> torch.Tensor:                   # (B, *shape)
-    "Observations on a device. Raises `ValueError` for another shape, NaN and infinity."
+) -> torch.Tensor:                   # (B, *obs_shape)
+    "Observations on a device. Raises `ValueError` for another shape, pixels of another type, NaN and infinity."
     given = number_tensor("obs", obs, device)
-    if given.shape[1:] != shape:
-        raise ValueError(f"obs has shape {tuple(given.shape)}: this agent takes {shape} "
+    if given.shape[1:] != space.shape:
+        raise ValueError(f"obs has shape {tuple(given.shape)}: this agent takes {space.shape} "
                          "with a batch axis in front")
-    if given.is_floating_point() and len(given) > 0:
-        least, most = (value.item() for value in given.aminmax())   # faster than `isfinite`, which acting would notice
-        if not -LARGEST <= least <= most <= LARGEST:                # NaN fails every comparison
-            raise ValueError("obs holds NaN, infinity or a number too large for float32: nothing can be said of it")
+    takes_bytes, are_bytes = space.dtype == np.uint8, given.dtype == torch.uint8
+    if takes_bytes and are_bytes:
+        return given
+    if takes_bytes and given.is_floating_point() or are_bytes and len(space.shape) == 3:
+        raise ValueError(f"obs is of type {given.dtype}: this agent takes {space.dtype}, as it has learned, and "
+                         "white is 255 in one and 1 in the other")
+    if len(given) == 0:
+        return given
+    least, most = (value.item() for value in given.aminmax())   # faster than `isfinite`, which acting would notice
+    if takes_bytes:
+        if least < 0 or most > 255:
+            raise ValueError(f"obs holds numbers from {least} to {most}: this agent takes bytes, 0 to 255")
+        return given.to(torch.uint8)
+    if not -2**24 <= least <= most <= 2**24:                    # NaN fails every comparison
+        check_large(given)
     return given
 
 # %% ../nbs/04c_agents.ipynb #b0ab1b02
@@ -140,7 +167,7 @@ class Agent(Checkpoint):
                 raise ValueError("obs is a DataFrame, and this agent knows no table: train it on a log that was one, "
                                  "or give an array")
             obs = self.table.observations(obs)
-        return obs_tensor(obs, self.obs_space.shape, self.device)
+        return obs_tensor(obs, self.obs_space, self.device)
 
     def inputs(self, obs: Any, mask: Any = None) -> tuple[torch.Tensor, torch.Tensor | None]:
         "Observations and mask as tensors on the agent's device."

@@ -87,13 +87,16 @@ def survives(
     array: np.ndarray,     # numbers
     dtype: npt.DTypeLike,  # the type that they are to be kept as
 ) -> np.ndarray:           # bool, in the shape of the array
-    "Whether numbers are still themselves in another type: integers exactly, fractions up to their last digits."
-    if array.dtype.kind in "iu" and np.dtype(dtype).kind == "f":
-        wide = array.astype(np.float64)   # exact below 2**53; integers from there on are taken for lost
-        return (wide.astype(dtype) == wide) & (np.abs(wide) < 2**53)
-    if array.dtype.kind == "f":
-        return np.abs(array) <= np.finfo(dtype).max   # NaN fails every comparison
-    return np.ones(array.shape, bool)
+    "Whether numbers are still themselves in another type: beyond 2²⁴ to the last unit, below it but for last digits."
+    if array.dtype.kind not in "iuf" or np.dtype(dtype).kind != "f":
+        return np.ones(array.shape, bool)
+    kept = (array <= 2**24) & (array >= -2**24)      # NaN fails every comparison
+    if not kept.all():
+        with np.errstate(all="ignore"):
+            there_and_back = array.astype(dtype).astype(array.dtype)
+            noise = 1e-12 * np.abs(array) if array.dtype.kind == "f" else 0      # of a calculation in float64
+            kept |= (array == there_and_back) & np.isfinite(array) | (np.abs(array - there_and_back) <= noise)
+    return kept
 
 
 def check_array(
@@ -107,14 +110,13 @@ def check_array(
     if array.shape != shape:
         raise ValueError(f"{name} has shape {array.shape}: it must be {shape}, the first axis being the environment")
     if not np.can_cast(array.dtype, dtype, "same_kind"):
-        raise ValueError(f"{name} has type {array.dtype}, which would not survive as {np.dtype(dtype)}: "
-                         "convert it first")
-    kept = survives(array, dtype)
-    if array.dtype.kind == "f" and not kept.all():
+        raise ValueError(f"{name} has type {array.dtype}, which would not survive as {np.dtype(dtype)}: convert it")
+    lost = array[~survives(array, dtype)]
+    if lost.size > 0 and not abs(float(lost[0])) <= np.finfo(dtype).max:
         raise ValueError(f"{name} holds NaN, infinity or a number too large for {np.dtype(dtype)}, "
                          "which would spoil every weight that it touches")
-    if not kept.all():
-        raise ValueError(f"{name} holds the integer {array[~kept][0]}, which {np.dtype(dtype)} cannot hold exactly: "
+    if lost.size > 0:
+        raise ValueError(f"{name} holds {lost[0]}, which {np.dtype(dtype)} cannot hold exactly: "
                          "subtract what all have in common (a time: its start), or divide it")
     return np.array(array, dtype, order="C")
 
@@ -175,8 +177,8 @@ def refuse_missing(
     series: Any,  # its entries, a `Series`
 ) -> None:
     "Raises `ValueError` if an entry is missing: None, NaN, `pd.NA`, `pd.NaT`."
-    missing = series.isna().to_numpy(dtype=bool)
-    refuse_rows(name, missing, "is missing", "fill these in, or drop the episodes that they are in")
+    refuse_rows(name, series.isna().to_numpy(dtype=bool), "is missing",
+                "fill these in, or drop the episodes that they are in")
 
 # %% ../nbs/00b_checks.ipynb #1e406057
 NUMBERS = {"integer", "floating", "mixed-integer-float", "decimal", "boolean", "empty"}   # as pandas calls them

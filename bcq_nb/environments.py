@@ -74,7 +74,10 @@ def check_spaces(
     if not is_vector and not is_stack:
         raise ValueError(f"{env_id} has observations of shape {shape}: "
                          "vectors (n,) and stacked frames (stack, height, width) are taken; "
-                         "gymnasium.wrappers has ResizeObservation, GrayscaleObservation and FrameStackObservation")
+                         "gymnasium.wrappers has ResizeObservation, GrayscaleObservation and "
+                         'FrameStackObservation(env, 4, padding_type="zero")')
+    if is_stack:
+        check_stacks_of(env_id, Plain(gym.make(env_id, disable_env_checker=True)))
 
 # %% ../nbs/03_environments.ipynb #c27ec893
 def make_envs(
@@ -97,8 +100,6 @@ def make_envs(
         envs = gym.make_vec(env_id, n_envs, vectorization_mode="sync", vector_kwargs=same_step, wrappers=[Plain],
                             disable_env_checker=True)     # `Plain` looks at every step, and says more
         check_spaces(env_id, envs)
-        if len(spaces_of(envs)[0].shape) == 3:
-            check_stacks_of(env_id, Plain(gym.make(env_id, disable_env_checker=True)))
     envs.reset(seed=seeds)    # type: ignore[arg-type]   # Gymnasium takes a list, and says an int
     return envs
 
@@ -121,9 +122,9 @@ def make_env(
         except TypeError as error:       # its constructor takes no `render_mode`, …
             gym.make(env_id).close()     # … unless it cannot be made without one either: then that is the error
             raise no_picture from error
+        check_spaces(env_id, env)
     if "rgb_array" not in ((env.metadata or {}).get("render_modes") or ()):
         raise no_picture
-    check_spaces(env_id, env)
     env.reset(seed=seeds[0])
     return env
 
@@ -212,7 +213,9 @@ def policy_of(
         except ValueError:                 # parts that do not fit together, such as a pair of actions and a state
             actions = np.empty(0)
         if actions.shape != (len(obs),) or actions.dtype.kind not in "iu":
-            raise ValueError(f"the policy answers {given!r}: a stack of {len(obs)} observations has "
+            words = " ".join(repr(given).split())
+            words = words if len(words) < 100 else f"{words[:100]}…"
+            raise ValueError(f"the policy answers {words}: a stack of {len(obs)} observations has "
                              f"{len(obs)} integer(s) as answer, in an array of shape ({len(obs)},)")
         return actions
 

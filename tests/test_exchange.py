@@ -392,10 +392,14 @@ def test_observations_that_are_not_one_more(n_observations):
 
 def test_numbers_of_64_bits():
     space = Box(-np.inf, np.inf, (2,), np.float64)
-    seconds = np.array([[1.7e9, 0.1], [1.7e9 + 10, 0.2], [1.7e9 + 20, 0.3], [1.7e9 + 20, 0.4]])
-    buffer = from_minari(dataset([episode(seconds)], space))
+    minutes = np.array([[0, 0.1], [1, 0.2], [2, 0.3], [2, 0.4]]) / [1440, 1]
+    days = np.array([45_292, 0]) + minutes
+    buffer = from_minari(dataset([episode(days)], space))
     assert buffer.notes == ("steps that change a number by so little that float32 does not show it: 2",)
-    huge = dataset([episode(seconds * 1e100)], space, name="huge-v0")
+    seconds = dataset([episode(np.array([1.7e9, 0]) + 86_400 * minutes)], space, name="seconds-v0")
+    with pytest.raises(ValueError, match="row 0 .*obs holds 1700000060.0, which float32 cannot hold exactly"):
+        from_minari(seconds)
+    huge = dataset([episode(days * 1e100)], space, name="huge-v0")
     with pytest.raises(ValueError, match=r"episode 0 of data set 'huge-v0': row 0 .*too large for float32"):
         from_minari(huge)
     integers = dataset([episode(np.array([[2**24 + 1]] * 4))], Box(0, 2**30, (1,), np.int64), name="integers-v0")

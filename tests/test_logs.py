@@ -302,6 +302,7 @@ FAULTS = {
     "minus infinity": (planted(r=([7, 9], -np.inf)), {}, f"column 'r' is NaN or infinite {IN_ROWS}"),
     "too large": (planted(x=([7, 9], 1e39)), {}, f"column 'x' holds what float32 cannot hold (1e+39) {IN_ROWS}"),
     "integer": (planted(y=([7, 9], 2**24 + 1)), {}, f"column 'y' holds what float32 cannot hold (16777217) {IN_ROWS}"),
+    "seconds": (planted(x=([7, 9], 1_700_000_060.5)), {}, f"float32 cannot hold (1700000060.5) {IN_ROWS}"),
     "huge integer": (planted(y=([7, 9], 2**70)), {}, f"column 'y' holds an integer of more than 64 bits {IN_ROWS}"),
     "reward": (planted(r=([7, 9], np.nan)), {}, f"column 'r' is missing {IN_ROWS}"),
     "action": (planted(a=([7, 9], None)), {}, f"column 'a' is missing {IN_ROWS}"),
@@ -499,7 +500,7 @@ NOTES = {
     "wide": (lambda log: log.assign(w=[f"code {k}" for k in range(20)]).pipe(
         lambda log: pd.concat([log, log.assign(e=log["e"] + "b", w=log["w"] + "b")], ignore_index=True)),
         {"obs": ["x", "w"], "one_hot": "w"}, "'w' has 40 categories"),
-    "float32": (lambda log: log.assign(x=1_700_000_000.0 + 60 * log["t"]), {}, "'x': float32 cannot tell"),
+    "float32": (lambda log: log.assign(x=45_292.0 + log["t"] / 1440), {}, "'x': float32 cannot tell"),
     "next_obs": (lambda log: log.assign(next_x=np.where(log.index == 6, 99, log["next_x"])),
                  {"next_obs": ["next_x", "next_y"]}, "in 1 of 16 rows (row 6 and row 7 for example)"),
 }
@@ -544,7 +545,7 @@ def test_times_that_differ_by_less_than_a_second(dtype):
 def test_what_float32_cannot_tell_is_counted_within_episodes():
     "Each episode has a time of its own, a minute after the one before, which is the same in all of its rows."
     log = make_log(episodes=20, length=2)
-    buffer = quietly(log.assign(x=1_700_000_000.0 + 60 * (log.index // 2)), **COLUMNS, terminated="end")
+    buffer = quietly(log.assign(x=45_292.0 + (log.index // 2) / 1440), **COLUMNS, terminated="end")
     assert not any("float32" in note for note in buffer.notes)
 
 
