@@ -15,7 +15,7 @@ import torch
 from gymnasium.spaces import Box
 
 from .archives import load_arrays, per_block, save_arrays, to_blocks
-from .arguments import Count, Seed, Share
+from .arguments import Count, Probability, Seed
 from .calls import check_calls
 from .checks import check_probability
 from .files import name_damage
@@ -195,8 +195,8 @@ class ReplayBuffer(Reader):
         return part
 
     def split(self,
-        share: Share,    # of the episodes, in (0, 1): about so many go into the first
-        seed: Seed = 0,  # of the random numbers that choose them
+        share: Probability,  # of the episodes: about so many go into the first
+        seed: Seed = 0,      # of the random numbers that choose them
     ) -> tuple[ReplayBuffer, ReplayBuffer]:
         "Two buffers, whole episodes in either, chosen at random. Raises `ValueError` where one would be empty."
         check_probability("share", share)

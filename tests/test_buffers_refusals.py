@@ -63,9 +63,9 @@ def test_arrays(value, words):
         check_array("reward", value, (2,), np.float32)
 
 
-@pytest.mark.parametrize("value", [2**24 + 1, -(2**24) - 1, 1_700_000_060, 2**53 + 1, 2**63 - 1])
+@pytest.mark.parametrize("value", [2**24 + 1, -(2**24) - 1, 1_700_000_060, 2**53 + 1, 2**63 - 1, -(2**63)])
 def test_integers_that_float32_cannot_hold(value):
-    with pytest.raises(ValueError, match=f"reward holds {value}, which float32 cannot hold exactly"):
+    with pytest.raises(ValueError, match=f"reward holds the integer {value}, which float32 cannot hold exactly"):
         check_array("reward", [0, value], (2,), np.float32)
     assert check_array("action", [0, value], (2,), np.int64).tolist() == [0, value]
 
@@ -80,17 +80,7 @@ def test_integers_that_float32_holds():
 
 
 def test_fractions_may_lose_their_last_digits():
-    noise = 1 + 2e-16
-    for value in (0.1, 1e6 / 3, 2.0**24 - 1 / 3, 2.0**40 * noise, 1e30 * (np.float64(np.float32(1e30)) / 1e30) * noise):
-        assert check_array("reward", [0.1, value], (2,), np.float32).tolist() == np.float32([0.1, value]).tolist()
-
-
-@pytest.mark.parametrize("value", [1_700_000_060.0, 1_700_000_000.5, -(2.0**24) - 1, 1e20 / 3])
-def test_fractions_may_not_lose_whole_units(value):
-    with pytest.raises(ValueError, match="reward holds .*, which float32 cannot hold exactly: subtract"):
-        check_array("reward", [0, value], (2,), np.float32)
-    kept = np.float32([0, value])                       # unless the caller says so
-    assert check_array("reward", kept, (2,), np.float32).tolist() == kept.tolist()
+    assert check_array("reward", [0.1, 1e20 / 3], (2,), np.float32).tolist() == np.float32([0.1, 1e20 / 3]).tolist()
 
 
 def test_refuses_is_strict():
@@ -185,7 +175,7 @@ def with_fault(values, k, fault):
     ({"action": with_fault(np.zeros(10, int), 9, -1)}, r"row 9 \(the first is 0\): action is \[-1\]: .* 0 to 2"),
     ({"action": with_fault(np.zeros(10, int), 0, 3)}, r"row 0 \(the first is 0\): action is \[3\]"),
     ({"reward": with_fault(np.zeros(10), 4, np.inf)}, r"row 4 \(the first is 0\): reward holds"),
-    ({"reward": with_fault(np.zeros(10, int), 5, 2**24 + 1)}, r"row 5 .*: reward holds 16777217"),
+    ({"reward": with_fault(np.zeros(10, int), 5, 2**24 + 1)}, r"row 5 .*: reward holds the integer 16777217"),
     ({"reward": np.ones(9)}, r"reward has shape \(9,\): it must be \(10,\), a row for each action"),
     ({"next_obs": np.ones((10, 2))}, r"next_obs has shape \(10, 2\): it must be \(10, 1\)"),
     ({"mask": np.ones((10, 2), bool), "next_mask": np.ones((10, 2), bool)}, r"mask has shape \(10, 2\)"),
@@ -261,7 +251,7 @@ def test_what_is_no_buffer_cannot_be_joined(other):
 @pytest.mark.parametrize("share, words", [
     (0.1, "a share of 0.1 of 4 episodes is 0: both parts need at least one"),
     (0.9, "a share of 0.9 of 4 episodes is 4"),
-    (1.5, "share is 1.5: it must be a number above 0 and below 1"),
+    (1.5, "share is 1.5: it must be a number from 0 to 1"),
     (NAN, "share is nan"),
 ])
 def test_shares(share, words):
