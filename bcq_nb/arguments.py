@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
 from pathlib import Path
@@ -19,7 +19,7 @@ import numpy.typing as npt
 # %% auto #0
 __all__ = ['Count', 'Natural', 'Seed', 'Probability', 'Discount', 'Share', 'Rate', 'Positive', 'NonNegative', 'Finite', 'EnvId',
            'ColumnName', 'ColumnNames', 'SIMPLE', 'Range', 'is_integer', 'is_real', 'is_array_like', 'is_sequence',
-           'Meaning', 'instance_of', 'any_of', 'in_range', 'with_note', 'one_of_values', 'with_entries', 'named',
+           'Meaning', 'instance_of', 'any_of', 'in_range', 'with_note', 'with_entries', 'with_items', 'named',
            'meaning_of_container', 'meaning_of']
 
 # %% ../nbs/00i_arguments.ipynb #3cc7edfb
@@ -35,7 +35,7 @@ class Range:
 
     def __str__(self) -> str:
         low, high = f"{self.low:,.10g}", f"{self.high:,.10g}"
-        if not self.without and math.isfinite(self.low) and math.isfinite(self.high):
+        if not self.without and math.isfinite(self.high - self.low):
             return f"from {low} to {high}"
         parts = []
         if self.low > -math.inf:
@@ -120,6 +120,7 @@ SIMPLE: dict[Any, Meaning] = {
     npt.ArrayLike: Meaning("an array, or what NumPy makes one of", is_array_like, (np.ndarray, list)),
     Sequence: Meaning("a list, a tuple or an array", is_sequence, (list, tuple)),
     Callable: Meaning("a function", callable),
+    Mapping: instance_of("a dictionary", Mapping),
 }
 
 # %% ../nbs/00i_arguments.ipynb #312ceba4
@@ -135,6 +136,9 @@ def any_of(
     return Meaning(" or ".join(words), holds, sure)
 
 
+SIMPLE[npt.ArrayLike | None] = any_of([SIMPLE[npt.ArrayLike], SIMPLE[type(None)]])   # Python makes one union of it
+
+
 def in_range(
     number: Meaning,  # an integer, or a number
     limits: Range,    # that it is in
@@ -148,9 +152,13 @@ def in_range(
 
 def with_note(
     base: Meaning | None,   # of the annotation
-    note: Any,              # what stands beside it: a `Range`, or words for the error
+    note: Any,              # what stands beside it: a `Range`, words for the error, or a meaning of its own
 ) -> Meaning | None:        # None: nothing is asked for
     "What `Annotated[…, note]` asks for."
+    if isinstance(note, Meaning):
+        return note
+    if hasattr(note, "meaning"):
+        return note.meaning()
     if base is None:
         return None
     if isinstance(note, Range):
@@ -158,14 +166,7 @@ def with_note(
     return base._replace(words=note) if isinstance(note, str) else base
 
 
-def one_of_values(
-    values: Sequence[Any],  # of a `Literal`
-) -> Meaning:
-    "One of these values."
-    def holds(value: Any) -> bool:
-        return isinstance(value, str | int) and value in values
 
-    return Meaning(" or ".join(map(repr, values)), holds)
 
 
 def with_entries(
@@ -184,6 +185,19 @@ def with_entries(
     words = " and ".join(part.words for part in entries)
     return Meaning(f"{container.words} with {words}" + (" in each place" if repeated else ""), holds)
 
+
+def with_items(
+    container: Meaning,     # a dictionary
+    key: Meaning | None,    # of each key; None asks nothing
+    entry: Meaning | None,  # of each value
+) -> Meaning:
+    "A dictionary whose keys and values are asked, too."
+    def holds(value: Any) -> bool:
+        keys_hold = container.holds(value) and (key is None or all(map(key.holds, value)))
+        return keys_hold and (entry is None or all(map(entry.holds, value.values())))
+
+    return Meaning(f"{container.words}, each value {entry.words}" if entry else container.words, holds)
+
 # %% ../nbs/00i_arguments.ipynb #6eac20f6
 def named(
     kind: type,  # a class
@@ -199,10 +213,12 @@ def meaning_of_container(
 ) -> Meaning | None:          # None: nothing is asked for
     "A container, and its entries where they are kept and can be looked at again."
     container = meaning_of(kind)
-    if container is None or kind not in (list, tuple, Sequence):
+    if container is None or kind not in (list, tuple, Sequence, dict, Mapping):
         return container
     entries = [meaning_of(part) for part in parts if part is not Ellipsis]
     known = [entry for entry in entries if entry is not None]
+    if entries and kind in (dict, Mapping):
+        return with_items(container, *entries)
     if not entries or len(known) < len(entries):
         return container
     return with_entries(container, known, repeated=kind is not tuple or Ellipsis in parts)
@@ -215,10 +231,11 @@ def meaning_of(
     origin, parts = get_origin(annotation), get_args(annotation)
     if annotation in SIMPLE:
         return SIMPLE[annotation]
+
     if isinstance(annotation, TypeVar):
         return meaning_of(annotation.__bound__) if annotation.__bound__ else None
     if origin is Literal:
-        return one_of_values(parts)
+        return Meaning(" or ".join(map(repr, parts)), lambda value: isinstance(value, str | int) and value in parts)
     if origin is Annotated:
         return with_note(meaning_of(parts[0]), parts[1])
     if origin in (Union, UnionType):

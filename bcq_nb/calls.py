@@ -12,12 +12,14 @@ from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import wraps
 from types import SimpleNamespace
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 from .arguments import Meaning, meaning_of, named
+from .shapes import different_lengths, shape_of
 
 # %% auto #0
-__all__ = ['WrongArgument', 'shown', 'resolve', 'annotations_of', 'Arguments', 'checked', 'check_class', 'check_calls', 'warn']
+__all__ = ['WrongArgument', 'shown', 'known_by_name', 'resolve', 'annotations_of', 'Arguments', 'checked', 'check_class',
+           'check_calls', 'warn']
 
 # %% ../nbs/00j_calls.ipynb #4f70b5cd
 class WrongArgument(ValueError, TypeError):
@@ -35,6 +37,21 @@ def shown(
     return text if len(text) <= 60 else f"{text[:50]}… ({named(type(value))})"
 
 # %% ../nbs/00j_calls.ipynb #bb007025
+def known_by_name(
+    annotation: Any,   # its text, as far as it is one: "Axes | None"
+) -> Any:              # an annotation
+    "What asks for the name of a class where the class itself has not been imported."
+    names = [part.strip().rpartition(".")[2] for part in str(annotation).split("|")]
+    if not all(name.isidentifier() for name in names):
+        return Any
+
+    def holds(value: Any) -> bool:
+        return any(kind.__name__ in names for kind in type(value).__mro__) or (value is None and "None" in names)
+
+    words = " or ".join(name if name == "None" else f"of the class {name}" for name in names)
+    return Annotated[Any, Meaning(words, holds)]
+
+
 def resolve(
     annotations: dict[str, Any],   # name -> annotation, or its text
     names: dict[str, Any],         # of the module in which it stands
@@ -45,7 +62,7 @@ def resolve(
         try:
             found |= get_type_hints(SimpleNamespace(__annotations__={name: annotation}), names, include_extras=True)
         except (NameError, AttributeError, TypeError):
-            continue
+            found[name] = known_by_name(annotation)
     return found
 
 
@@ -78,6 +95,7 @@ class Arguments:
             self.by_name[name] = meaning_of(annotations[name]) if name in annotations else None
             if parameter.kind is not parameter.KEYWORD_ONLY:
                 self.by_place.append(name)
+        self.shapes = {name: shape for name, hint in annotations.items() if (shape := shape_of(hint))}
         meanings = [self.by_name[name] for name in self.by_place]
         self.sure = [object if meaning is None else meaning.sure for meaning in meanings]
 
@@ -86,6 +104,13 @@ class Arguments:
         meaning = self.by_name.get(name)
         if meaning is not None and not meaning.holds(value):
             raise WrongArgument(f"{name} is {shown(value)}: it must be {meaning.words}")
+
+    def check_lengths(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        "Raises `WrongArgument` where axes of the same name have different lengths."
+        given = {**dict(zip(self.by_place, args, strict=False)), **kwargs}
+        wrong = different_lengths(given, self.shapes)
+        if wrong is not None:
+            raise WrongArgument(wrong)
 
 
 def checked(
@@ -105,6 +130,8 @@ def checked(
                 arguments.check(name, value)
         for name, value in kwargs.items():
             arguments.check(name, value)
+        if arguments.shapes:
+            arguments.check_lengths(args, kwargs)
         return function(*args, **kwargs)
 
     return look_and_call
