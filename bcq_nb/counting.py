@@ -13,6 +13,7 @@ import numpy as np
 from .arguments import Count, Discount, Probability
 from .calls import check_calls
 from .extrapolation import Transitions, constrain, greedy
+from .shapes import ActionValues, PolicyTable, StateValues
 
 # %% auto #0
 __all__ = ['Choice', 'Counted', 'count_log', 'one_step_values', 'plan', 'likely', 'plan_bcq', 'plan_spibb', 'policy_values',
@@ -26,8 +27,8 @@ class Counted:
     next_state: np.ndarray  # (m,) int: the state that followed
     share: np.ndarray       # (m,) float: how often it followed, as a share of the pair's steps
     reward: np.ndarray      # (m,) float: what such steps paid in the mean
-    n: np.ndarray           # (S, A) float: how often each pair was seen
-    behavior: np.ndarray    # (S, A) float: the share of each action; equal shares in a state that was not seen
+    n: ActionValues         # (S, A) float: how often each pair was seen
+    behavior: PolicyTable   # (S, A) float: the share of each action; equal shares in a state that was not seen
 
 
 def count_log(
@@ -48,7 +49,7 @@ def count_log(
 
 def one_step_values(
     model: Counted,      # what the log says
-    v: np.ndarray,       # (S,) value of being in each state
+    v: StateValues,      # (S,) value of being in each state
     discount: Discount,  # what a reward one step later is worth, in [0, 1]
 ) -> np.ndarray:         # (S, A) value of each action; 0 for a pair that was not seen
     "The mean reward of each action plus the discounted value of where it led."
@@ -111,7 +112,7 @@ def plan_spibb(
 # %% ../nbs/08c_counting.ipynb #26a115ec
 def policy_values(
     model: Counted,            # what the log says; without discount, all of its episodes must have ended
-    policy: np.ndarray,        # (S, A) probability of each action
+    policy: PolicyTable,       # (S, A) probability of each action
     discount: Discount = 1.0,  # what a reward one step later is worth, in [0, 1]
 ) -> np.ndarray:               # (S, A) values of actions if the policy is obeyed; 0 in a state that was not seen
     "What a log says of a policy; each pair has one visit more, which went as its state's visits did in the mean."
@@ -131,7 +132,7 @@ def policy_values(
 
 def model_value(
     model: Counted,            # what the log says
-    policy: np.ndarray,        # (S, A) probability of each action
+    policy: PolicyTable,       # (S, A) probability of each action
     first: np.ndarray,         # (n,) int: the states in which the log's episodes begin
     discount: Discount = 1.0,  # what a reward one step later is worth, in [0, 1]
 ) -> float:

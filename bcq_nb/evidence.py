@@ -21,6 +21,7 @@ from .checks import check_probability
 from .coverage import predict
 from .environments import stream
 from .imitation import imitate
+from .shapes import EpisodeNumbers, StepChances, StepIndices, StepNumbers, StepValues
 from .transfer import numbered
 
 # %% auto #0
@@ -104,12 +105,12 @@ FEWEST = 10   # episodes: with fewer there is nothing to say
 class Logged:
     "A log, read for evaluation: its N steps, episode after episode, and how likely each decision was."
     buffer: ReplayBuffer
-    slots: np.ndarray      # (N,) int: where the buffer keeps each step
-    episode: np.ndarray    # (N,) int: number of its episode, from 0
-    step: np.ndarray       # (N,) int: number of the step in it, from 0
-    imitated: np.ndarray   # (N, n_actions): how likely each action was, by imitations of other episodes
-    behavior: np.ndarray   # (N,) above 0: π_b(a|s), how likely what was done was; as logged, else as imitated
-    is_logged: bool        # the log holds these probabilities
+    slots: StepIndices      # (N,) int: where the buffer keeps each step
+    episode: StepIndices    # (N,) int: number of its episode, from 0
+    step: StepIndices       # (N,) int: number of the step in it, from 0
+    imitated: StepChances   # (N, n_actions): how likely each action was, by imitations of other episodes
+    behavior: StepNumbers   # (N,) above 0: π_b(a|s), how likely what was done was; as logged, else as imitated
+    is_logged: bool         # the log holds these probabilities
 
     @cached_property
     def action(self) -> np.ndarray:
@@ -122,8 +123,8 @@ class Logged:
         return np.flatnonzero(np.diff(self.episode, append=-1))
 
     def padded(self,
-        values: np.ndarray,   # (N,) a number for each step
-        fill: float,          # what stands behind an episode's end
+        values: StepNumbers,   # (N,) a number for each step
+        fill: float,           # what stands behind an episode's end
     ) -> np.ndarray:          # (n, T): a row an episode, a column a step, T being the longest
         "Numbers of steps as a table of episodes."
         table = np.full((len(self.last), self.step.max() + 1), fill)
@@ -225,10 +226,10 @@ def policy_table(
 
 
 def gather(
-    probabilities: np.ndarray,   # (N, n_actions) of the policy, from `policy_table`
-    logged: Logged,              # the log
-    discount: Discount,          # γ in [0, 1]
-) -> Evidence:                   # without values of a model
+    probabilities: StepChances,   # (N, n_actions) of the policy, from `policy_table`
+    logged: Logged,               # the log
+    discount: Discount,           # γ in [0, 1]
+) -> Evidence:                    # without values of a model
     "The evidence for a policy. Raises `ValueError` for a discount out of range."
     check_probability("discount", discount)
     taken = probabilities[np.arange(len(logged.action)), logged.action]
@@ -237,11 +238,11 @@ def gather(
 
 
 def with_values(
-    evidence: Evidence,          # without values
-    logged: Logged,              # the log that it was gathered from
-    probabilities: np.ndarray,   # (N, n_actions) of the policy, in the log's states
-    q: np.ndarray,               # (N, n_actions) a model's values of actions, in the log's states
-    after: np.ndarray,           # (n,) its value, under the policy, of each episode's last observation
+    evidence: Evidence,           # without values
+    logged: Logged,               # the log that it was gathered from
+    probabilities: StepChances,   # (N, n_actions) of the policy, in the log's states
+    q: StepValues,                # (N, n_actions) a model's values of actions, in the log's states
+    after: EpisodeNumbers,        # (n,) its value, under the policy, of each episode's last observation
 ) -> Evidence:
     "The same evidence with the values of a model."
     taken = q[np.arange(len(logged.action)), logged.action]

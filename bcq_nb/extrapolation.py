@@ -12,6 +12,17 @@ import numpy as np
 
 from .arguments import Count, Discount, Natural, NonNegative, Seed
 from .calls import check_calls
+from bcq_nb.shapes import (
+    ActionValues,
+    AllowedTable,
+    NextChances,
+    NextRewards,
+    PolicyTable,
+    StateFlags,
+    StateValues,
+    StepIndices,
+    StepNumbers,
+)
 
 # %% auto #0
 __all__ = ['MOVES', 'TabularMDP', 'grid_mdp', 'lookahead', 'state_values', 'action_values', 'Transitions', 'walk',
@@ -22,9 +33,9 @@ __all__ = ['MOVES', 'TabularMDP', 'grid_mdp', 'lookahead', 'state_values', 'acti
 @dataclass(frozen=True)
 class TabularMDP:
     "A Markov decision process small enough to be written down. Raises `ValueError` where the tables do not make one."
-    p: np.ndarray         # (S, A, S) probability of s' after action a in state s; sums to 1 over s'
-    r: np.ndarray         # (S, A, S) reward of the step from s to s' by a
-    terminal: np.ndarray  # (S,) bool: the episode ends on entering this state
+    p: NextChances        # (S, A, S) probability of s' after action a in state s; sums to 1 over s'
+    r: NextRewards        # (S, A, S) reward of the step from s to s' by a
+    terminal: StateFlags  # (S,) bool: the episode ends on entering this state
     discount: Discount    # what a reward one step later is worth, in [0, 1)
 
     def __post_init__(self) -> None:
@@ -66,7 +77,7 @@ def grid_mdp(
 # %% ../nbs/00_extrapolation.ipynb #d63aea3b
 def lookahead(
     mdp: TabularMDP,  # the world
-    v: np.ndarray,    # (S,) value of being in each state; what it says of terminal states is ignored
+    v: StateValues,   # (S,) value of being in each state; what it says of terminal states is ignored
 ) -> np.ndarray:      # (S, A) value of each action; 0 at terminal states
     "One bootstrap: the reward of each action plus the discounted value of where it leads."
     v = np.where(mdp.terminal, 0, v)
@@ -75,9 +86,9 @@ def lookahead(
 
 # %% ../nbs/00_extrapolation.ipynb #96874441
 def state_values(
-    mdp: TabularMDP,     # the world
-    policy: np.ndarray,  # (S, A) probability of each action in each state
-) -> np.ndarray:         # (S,) true value V^π of being in each state and following the policy; 0 at terminal states
+    mdp: TabularMDP,      # the world
+    policy: PolicyTable,  # (S, A) probability of each action in each state
+) -> np.ndarray:          # (S,) true value V^π of being in each state and following the policy; 0 at terminal states
     "The exact value of a policy: v = r_π + γ p_π v, solved as a linear system."
     acting = np.where(mdp.terminal[:, None], 0, policy)  # (S, A): nobody acts in a terminal state
     share = acting[:, :, None] * mdp.p                   # (S, A, S): how often, in s, action a is taken and leads to s'
@@ -87,20 +98,20 @@ def state_values(
 
 
 def action_values(
-    mdp: TabularMDP,     # the world
-    policy: np.ndarray,  # (S, A) probability of each action in each state
-) -> np.ndarray:         # (S, A) true value Q^π of taking each action and following the policy afterwards
+    mdp: TabularMDP,      # the world
+    policy: PolicyTable,  # (S, A) probability of each action in each state
+) -> np.ndarray:          # (S, A) true value Q^π of taking each action and following the policy afterwards
     "The exact Q^π of a policy: one bootstrap from its state values."
     return lookahead(mdp, state_values(mdp, policy))
 
 # %% ../nbs/00_extrapolation.ipynb #5195b67b
 class Transitions(NamedTuple):
     "A batch of a tabular MDP: five columns, a row a step."
-    state: np.ndarray       # (N,) int: s
-    action: np.ndarray      # (N,) int: a
-    reward: np.ndarray      # (N,) float: r
-    next_state: np.ndarray  # (N,) int: s'
-    terminated: np.ndarray  # (N,) float: 1 where the step ended the episode, else 0
+    state: StepIndices       # (N,) int: s
+    action: StepIndices      # (N,) int: a
+    reward: StepNumbers      # (N,) float: r
+    next_state: StepIndices  # (N,) int: s'
+    terminated: StepNumbers  # (N,) float: 1 where the step ended the episode, else 0
 
     @classmethod
     def from_rows(cls, rows: list[tuple]) -> Transitions:
@@ -182,8 +193,8 @@ def seen_pairs(
 
 # %% ../nbs/00_extrapolation.ipynb #98836ee1
 def greedy(
-    q: np.ndarray,  # (S, A) a value of each action; may hold -inf
-) -> np.ndarray:    # (S, A) probabilities: the best action of each state, equal shares where several are equally good
+    q: ActionValues,  # (S, A) a value of each action; may hold -inf
+) -> np.ndarray:      # (S, A) probabilities: the best action of each state, equal shares where several are equally good
     "The greedy policy of a table: it takes the action with the largest value."
     best = q == q.max(axis=1, keepdims=True)
     return best / best.sum(axis=1, keepdims=True)
@@ -199,15 +210,15 @@ def constrain(
 
 # %% ../nbs/00_extrapolation.ipynb #9f99132d
 def q_learning(
-    batch: Transitions,                 # all that the learner ever sees
-    q_init: np.ndarray,                 # (S, A) the table to start from
-    discount: Discount,                 # what a reward one step later is worth, in [0, 1)
-    steps: Count,                       # updates, each from one row drawn at random
-    lr: float = 1.0,                    # learning rate of a pair's first update, in (0, 1]
-    decay: NonNegative = 0.0,           # after n updates of a pair its learning rate is lr / (1 + decay n)
-    allowed: np.ndarray | None = None,  # (S, A) bool: the actions that the maximum looks at; None: all of them
-    seed: Seed = 0,                     # of the order in which rows are drawn
-) -> np.ndarray:                        # (S, A) the learned table; pairs that the batch lacks keep their initial value
+    batch: Transitions,                   # all that the learner ever sees
+    q_init: ActionValues,                 # (S, A) the table to start from
+    discount: Discount,                   # what a reward one step later is worth, in [0, 1)
+    steps: Count,                         # updates, each from one row drawn at random
+    lr: float = 1.0,                      # learning rate of a pair's first update, in (0, 1]
+    decay: NonNegative = 0.0,             # after n updates of a pair its learning rate is lr / (1 + decay n)
+    allowed: AllowedTable | None = None,  # (S, A) bool: the actions that the maximum looks at; None: all of them
+    seed: Seed = 0,                       # of the order in which rows are drawn
+) -> np.ndarray:                          # (S, A) the learned table; pairs not in the batch keep their initial value
     "Q-learning on a fixed batch. Raises `ValueError` where the batch is empty or does not fit the table."
     count_transitions(batch, q_init.shape)  # refuses a batch that does not fit
     if allowed is None:
@@ -228,7 +239,7 @@ def q_learning(
 # %% ../nbs/00_extrapolation.ipynb #1a1cf0e5
 def batch_constrained_q_learning(
     batch: Transitions,              # all that the learner ever sees
-    q_init: np.ndarray,              # (S, A) the table to start from
+    q_init: ActionValues,            # (S, A) the table to start from
     discount: Discount,              # what a reward one step later is worth, in [0, 1)
     steps: Count,                    # updates, each from one row drawn at random
     lr: float = 1.0,                 # learning rate of a pair's first update, in (0, 1]

@@ -18,6 +18,7 @@ from bcq_nb.extrapolation import (
     lookahead,
     seen_pairs,
 )
+from .shapes import ActionValues, AllowedTable, PolicyTable
 
 # %% auto #0
 __all__ = ['batch_mdp', 'value_iteration', 'extrapolation_error', 'visited_pairs', 'is_batch_constrained', 'is_coherent',
@@ -25,10 +26,10 @@ __all__ = ['batch_mdp', 'value_iteration', 'extrapolation_error', 'visited_pairs
 
 # %% ../nbs/00a_guarantees.ipynb #9ccb44dc
 def batch_mdp(
-    batch: Transitions,  # what was seen
-    q_init: np.ndarray,  # (S, A) the initial values, which become the rewards of the pairs that were not seen
-    discount: Discount,  # what a reward one step later is worth, in [0, 1)
-) -> TabularMDP:         # S + 1 states; the last one is s_init
+    batch: Transitions,    # what was seen
+    q_init: ActionValues,  # (S, A) the initial values, which become the rewards of the pairs that were not seen
+    discount: Discount,    # what a reward one step later is worth, in [0, 1)
+) -> TabularMDP:           # S + 1 states; the last one is s_init
     "M_B, the MDP that Q-learning on a batch solves (arXiv 1812.02900, the section on finite MDPs)."
     n_states, n_actions = q_init.shape
     n = count_transitions(batch, q_init.shape)    # (S, A, S)
@@ -50,10 +51,10 @@ def batch_mdp(
 
 # %% ../nbs/00a_guarantees.ipynb #9d72153c
 def value_iteration(
-    mdp: TabularMDP,                    # the world
-    allowed: np.ndarray | None = None,  # (S, A) bool: actions that the policy may take; None allows all
-    tol: Positive = 1e-10,              # stop when no value moves by more
-) -> np.ndarray:                        # (S, A) the value of each action when the best allowed ones follow
+    mdp: TabularMDP,                      # the world
+    allowed: AllowedTable | None = None,  # (S, A) bool: actions that the policy may take; None allows all
+    tol: Positive = 1e-10,                # stop when no value moves by more
+) -> np.ndarray:                          # (S, A) the value of each action when the best allowed ones follow
     "The value of the best policy among those that take allowed actions only; Q* where all are allowed."
     q = np.zeros(mdp.p.shape[:2])
     if allowed is None:
@@ -67,11 +68,11 @@ def value_iteration(
 
 # %% ../nbs/00a_guarantees.ipynb #eefda3a0
 def extrapolation_error(
-    mdp: TabularMDP,     # the real world M
-    batch: Transitions,  # what was seen of it
-    policy: np.ndarray,  # (S, A) the policy π whose values are compared
-    q_init: np.ndarray,  # (S, A) the initial values of pairs that were not seen
-) -> np.ndarray:         # (S, A) Q^π - Q^π_B: negative where π gets less than believed; 0 at terminal states
+    mdp: TabularMDP,       # the real world M
+    batch: Transitions,    # what was seen of it
+    policy: PolicyTable,   # (S, A) the policy π whose values are compared
+    q_init: ActionValues,  # (S, A) the initial values of pairs that were not seen
+) -> np.ndarray:           # (S, A) Q^π - Q^π_B: negative where π gets less than believed; 0 at terminal states
     "The error of a policy's values when they come from a batch (arXiv 1812.02900, the section on finite MDPs)."
     with_s_init = np.vstack([policy, policy[:1]])  # (S + 1, A): M_B has a state more, in which nobody acts
     q_b = action_values(batch_mdp(batch, q_init, mdp.discount), with_s_init)[:-1]
@@ -79,10 +80,10 @@ def extrapolation_error(
 
 # %% ../nbs/00a_guarantees.ipynb #ec956900
 def visited_pairs(
-    mdp: TabularMDP,     # the world
-    policy: np.ndarray,  # (S, A) probability of each action in each state
-    start: Natural,      # the state in which episodes begin
-) -> np.ndarray:         # (S, A) bool: whether the policy ever takes a in s
+    mdp: TabularMDP,      # the world
+    policy: PolicyTable,  # (S, A) probability of each action in each state
+    start: Natural,       # the state in which episodes begin
+) -> np.ndarray:          # (S, A) bool: whether the policy ever takes a in s
     "The pairs that a policy visits with a positive probability."
     visited = np.zeros(policy.shape, bool)
     reached = np.zeros(len(policy), bool)
@@ -100,11 +101,11 @@ def visited_pairs(
 
 
 def is_batch_constrained(
-    mdp: TabularMDP,     # the world
-    batch: Transitions,  # what was seen of it
-    policy: np.ndarray,  # (S, A) probability of each action in each state
-    start: Natural,      # the state in which episodes begin
-) -> bool:               # whether all that the policy visits is in the batch
+    mdp: TabularMDP,      # the world
+    batch: Transitions,   # what was seen of it
+    policy: PolicyTable,  # (S, A) probability of each action in each state
+    start: Natural,       # the state in which episodes begin
+) -> bool:                # whether all that the policy visits is in the batch
     "Whether a policy stays within a batch (arXiv 1812.02900, the section on finite MDPs)."
     visited = visited_pairs(mdp, policy, start)
     return bool(seen_pairs(batch, policy.shape)[visited].all())
@@ -140,7 +141,7 @@ def random_mdp(
 # %% ../nbs/00a_guarantees.ipynb #220b989e
 def collect(
     mdp: TabularMDP,                       # the world
-    policy: np.ndarray,                    # (S, A) the behavior policy π_b
+    policy: PolicyTable,                   # (S, A) the behavior policy π_b
     start: Natural,                        # the state in which every episode begins
     episodes: Count,                       # how many episodes
     seed: Seed | np.random.Generator = 0,  # of everything random, or a stream to draw it from

@@ -20,6 +20,7 @@ from .transfer import words_of
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+from .shapes import StepChances, StepFlags, StepIndices, StepMask, StepValues
 
 # %% auto #0
 __all__ = ['LOSSES', 'VALUES', 'BLOCK', 'WORTH_SAYING', 'ADDED', 'plot_rows', 'plot_losses', 'Answers', 'answers_of',
@@ -81,13 +82,13 @@ BLOCK = 4096   # states asked for at once
 
 class Answers(NamedTuple):
     "What an agent says of N states."
-    action: np.ndarray       # (N,) int64: what it would do
-    value: np.ndarray        # (N, n_actions) float32: the discounted return that it expects of each action
-    allowed: np.ndarray      # (N, n_actions) bool: the actions that it may take
-    probability: np.ndarray  # (N, n_actions) float32: how likely the behavior policy is to take each, by the imitation
+    action: StepIndices       # (N,) int64: what it would do
+    value: StepValues         # (N, n_actions) float32: the discounted return that it expects of each action
+    allowed: StepMask         # (N, n_actions) bool: the actions that it may take
+    probability: StepChances  # (N, n_actions) float32: how likely the behavior policy is to take each, by the imitation
 
     def of(self,
-        action: np.ndarray,              # (N,) int64
+        action: StepIndices,              # (N,) int64
     ) -> tuple[np.ndarray, np.ndarray]:  # (N,) values, (N,) probabilities
         "Value and probability of one action in each state."
         rows = np.arange(len(action))
@@ -95,9 +96,9 @@ class Answers(NamedTuple):
 
 
 def answers_of(
-    agent: DiscreteBCQ,              # who is asked
-    obs: np.ndarray,                 # (N, *obs_shape)
-    mask: np.ndarray | None = None,  # (N, n_actions) bool: the actions that exist; all by default
+    agent: DiscreteBCQ,            # who is asked
+    obs: np.ndarray,               # (N, *obs_shape)
+    mask: StepMask | None = None,  # (N, n_actions) bool: the actions that exist; all by default
 ) -> Answers:
     "Ask an agent about states. Raises `ValueError` where they are not the agent's."
     parts = []
@@ -118,7 +119,7 @@ WORTH_SAYING = 0.2   # standard deviations
 
 def stands_out(
     z: np.ndarray,      # (N, n) standardized observations
-    here: np.ndarray,   # (N,) bool: the states in question
+    here: StepFlags,    # (N,) bool: the states in question
     names: list[str],   # of the n numbers
     most: Count = 3,    # how many to name
 ) -> str:               # "sofa higher (1.8), age lower (0.4)"

@@ -20,6 +20,7 @@ from .environments import stream
 from .evidence import Evidence, Logged, Policy, gather, policy_table, read_behavior, with_values
 from .fqe import FQE, SETTLED, FQEConfig, fit_q, moved
 from .imitation import reliability
+from .shapes import EpisodeCounts, StepChances
 from .verdict import MOST_UNTRIED, Interval, Support, Verdict, claim_of, interval_of, support_of, weights_lack
 
 # %% auto #0
@@ -30,17 +31,17 @@ __all__ = ['RESAMPLES', 'each_once', 'importance_sampling', 'weighted_importance
 
 # %% ../nbs/09_ope.ipynb #fcfb8e24
 def each_once(
-    evidence: Evidence,          # of n episodes
-    times: np.ndarray | None,    # (..., n) how often each episode counts; None: once
-) -> np.ndarray:                 # (..., n)
+    evidence: Evidence,             # of n episodes
+    times: EpisodeCounts | None,    # (..., n) how often each episode counts; None: once
+) -> np.ndarray:                    # (..., n)
     "How often each episode counts."
     return np.ones(len(evidence.reward)) if times is None else times
 
 
 def importance_sampling(
-    evidence: Evidence,                # of n episodes
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...)
+    evidence: Evidence,                   # of n episodes
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...)
     "IS: the mean of returns, weighted by the ratio of probabilities of the whole episode."
     times = each_once(evidence, times)
     weighted = evidence.weight[:, -1] * evidence.returns   # (n,)
@@ -48,9 +49,9 @@ def importance_sampling(
 
 
 def weighted_importance_sampling(
-    evidence: Evidence,                # of n episodes
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...), NaN where no episode has any weight
+    evidence: Evidence,                   # of n episodes
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...), NaN where no episode has any weight
     "WIS: the same, divided by what the weights sum to."
     times = each_once(evidence, times)
     weight = evidence.weight[:, -1]   # (n,)
@@ -58,9 +59,9 @@ def weighted_importance_sampling(
 
 
 def per_decision_importance_sampling(
-    evidence: Evidence,                # of n episodes
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...)
+    evidence: Evidence,                   # of n episodes
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...)
     "PDIS: each reward is weighted by the decisions before it."
     times = each_once(evidence, times)
     weighted = (evidence.weight * evidence.discounted).sum(axis=1)   # (n,)
@@ -68,9 +69,9 @@ def per_decision_importance_sampling(
 
 
 def weighted_per_decision_importance_sampling(
-    evidence: Evidence,                # of n episodes
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...), NaN where no episode has any weight
+    evidence: Evidence,                   # of n episodes
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...), NaN where no episode has any weight
     "WPDIS: the same, each step divided by what its weights sum to; an episode that has ended keeps its last one."
     times = each_once(evidence, times)
     weighted = times @ (evidence.weight * evidence.discounted)   # (..., T)
@@ -78,9 +79,9 @@ def weighted_per_decision_importance_sampling(
 
 # %% ../nbs/09_ope.ipynb #0477c6ae
 def direct_method(
-    evidence: Evidence,                # of n episodes, with values
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...)
+    evidence: Evidence,                   # of n episodes, with values
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...)
     "DM: what the model says where episodes begin. Raises `ValueError` where there is no model."
     times = each_once(evidence, times)
     _, v = evidence.values()
@@ -96,9 +97,9 @@ def weight_before(
 
 
 def doubly_robust(
-    evidence: Evidence,                # of n episodes, with values
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...)
+    evidence: Evidence,                   # of n episodes, with values
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...)
     "DR (arXiv 1511.03722): what the model says, corrected by what really came. Raises `ValueError` as `direct_method`."
     times = each_once(evidence, times)
     q, v = evidence.values()
@@ -108,9 +109,9 @@ def doubly_robust(
 
 
 def weighted_doubly_robust(
-    evidence: Evidence,                # of n episodes, with values
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...), NaN where no episode has any weight
+    evidence: Evidence,                   # of n episodes, with values
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...), NaN where no episode has any weight
     "WDR (arXiv 1604.00923): the same, each weight divided by what the weights of its step sum to. Raises as DR."
     times = each_once(evidence, times)
     q, v = evidence.values()
@@ -142,9 +143,9 @@ def bootstrap(
 
 # %% ../nbs/09_ope.ipynb #34e2fdab
 def logged_return(
-    evidence: Evidence,                # of n episodes
-    times: np.ndarray | None = None,   # (..., n) how often each episode counts; once by default
-) -> np.ndarray:                       # (...)
+    evidence: Evidence,                   # of n episodes
+    times: EpisodeCounts | None = None,   # (..., n) how often each episode counts; once by default
+) -> np.ndarray:                          # (...)
     "The mean return of those who wrote the log."
     times = each_once(evidence, times)
     return times @ evidence.returns / times.sum(-1)
@@ -153,8 +154,8 @@ def logged_return(
 @dataclass(frozen=True, eq=False)
 class Weighed:
     "What weights say of a policy."
-    probabilities: np.ndarray   # (N, n_actions) of the policy, in the log's states
-    evidence: Evidence          # without values
+    probabilities: StepChances   # (N, n_actions) of the policy, in the log's states
+    evidence: Evidence           # without values
     support: Support
     logged: Interval            # mean return of those who wrote the log
     wis: Interval | None        # None where weights cannot tell

@@ -20,6 +20,7 @@ from .transfer import numbered, words_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+from .shapes import StepIndices
 
 # %% auto #0
 __all__ = ['mean_interval', 'Overview', 'overview', 'top_actions', 'draw_actions', 'standardized', 'nearest', 'Outlier',
@@ -129,7 +130,7 @@ def nearest(
     points: np.ndarray,              # (k, n) float32: some states
     point_episode: np.ndarray,       # (k,) int: their episodes
     states: np.ndarray,              # (N, n) float32: all states
-    episode: np.ndarray,             # (N,) int
+    episode: StepIndices,            # (N,) int
 ) -> tuple[np.ndarray, np.ndarray]:  # (k,) distances, infinite where there is no other episode; (k,) int: which state
     "For each point the nearest state of another episode."
     least = np.full(len(points), np.inf, np.float32)

@@ -15,6 +15,7 @@ from .arguments import Count, Seed
 from .calls import check_calls
 from .checks import check_count
 from .extrapolation import TabularMDP, Transitions, state_values
+from .shapes import AllowedTable, PolicyTable, StepIndices, StepNumbers
 
 # %% auto #0
 __all__ = ['LIVE', 'DEATH', 'SURVIVAL', 'DISCOUNT', 'FEATURES', 'ACTIONS', 'Hospital', 'with_ends', 'to_shares',
@@ -30,12 +31,12 @@ DISCOUNT = 1 - 1e-9          # as good as none: a `TabularMDP` takes one below 1
 @dataclass(frozen=True)
 class Hospital:
     "ICU-Sepsis as tables (arXiv 2406.05646): what becomes of patients, what clinicians do, what they see."
-    mdp: TabularMDP          # 716 states, 25 actions; reward 1 for the step to `SURVIVAL`, 0 for any other
-    start: np.ndarray        # (716,) probability that a stay begins in a state
-    clinicians: np.ndarray   # (716, 25) probability of each action in each state
-    admissible: np.ndarray   # (716, 25) bool: the actions that were seen often enough to say what follows on them
-    features: np.ndarray     # (716, 47) float32: what is measured in each state, `FEATURES`
-    sofa: np.ndarray         # (716,) float32: the SOFA score, larger with each organ that fails
+    mdp: TabularMDP            # 716 states, 25 actions; reward 1 for the step to `SURVIVAL`, 0 for any other
+    start: np.ndarray          # (716,) probability that a stay begins in a state
+    clinicians: PolicyTable    # (716, 25) probability of each action in each state
+    admissible: AllowedTable   # (716, 25) bool: the actions that were seen often enough to say what follows on them
+    features: np.ndarray       # (716, 47) float32: what is measured in each state, `FEATURES`
+    sofa: np.ndarray           # (716,) float32: the SOFA score, larger with each organ that fails
 
 # %% ../nbs/08b_sepsis.ipynb #98a88a29
 def with_ends(
@@ -55,10 +56,10 @@ def to_shares(
 
 
 def transition_table(
-    pairs: np.ndarray,       # (n, 2) int: state and action, the admissible ones
-    followed: np.ndarray,    # (n, 716) int: how often each state followed on them
-    admissible: np.ndarray,  # (716, 25) bool
-) -> np.ndarray:             # (716, 25, 716) probability of each next state
+    pairs: np.ndarray,         # (n, 2) int: state and action, the admissible ones
+    followed: np.ndarray,      # (n, 716) int: how often each state followed on them
+    admissible: AllowedTable,  # (716, 25) bool
+) -> np.ndarray:               # (716, 25, 716) probability of each next state
     "What follows on each action; one that is not admissible does what an admissible one drawn at random would do."
     p = np.zeros((*admissible.shape, len(admissible)))
     p[pairs[:, 0], pairs[:, 1]] = to_shares(followed)
@@ -88,26 +89,26 @@ def load_hospital() -> Hospital:
 
 # %% ../nbs/08b_sepsis.ipynb #18a2dc44
 def survival(
-    hospital: Hospital,  # the world
-    policy: np.ndarray,  # (716, 25) probability of each action in each state
-) -> float:              # in [0, 1]
+    hospital: Hospital,   # the world
+    policy: PolicyTable,  # (716, 25) probability of each action in each state
+) -> float:               # in [0, 1]
     "The share of patients that live under a policy, exactly: its value where stays begin."
     return float(hospital.start @ state_values(hospital.mdp, policy))
 
 
 def mean_length(
-    hospital: Hospital,  # the world
-    policy: np.ndarray,  # (716, 25) probability of each action in each state
-) -> float:              # steps
+    hospital: Hospital,   # the world
+    policy: PolicyTable,  # (716, 25) probability of each action in each state
+) -> float:               # steps
     "How long a stay takes in the mean under a policy, exactly: its value where each step pays 1."
     paid = np.broadcast_to(1.0, hospital.mdp.p.shape)
     return float(hospital.start @ state_values(replace(hospital.mdp, r=paid), policy))
 
 
 def restrict(
-    policy: np.ndarray,   # (S, A) probabilities
-    allowed: np.ndarray,  # (S, A) bool
-) -> np.ndarray:          # (S, A) probabilities
+    policy: PolicyTable,    # (S, A) probabilities
+    allowed: AllowedTable,  # (S, A) bool
+) -> np.ndarray:            # (S, A) probabilities
     "A policy that takes allowed actions only, in its proportions. Raises `ValueError` where it takes none of them."
     inside = np.where(allowed, policy, 0)
     nothing = inside.sum(axis=1) == 0
@@ -137,16 +138,16 @@ def draw(
 class Log:
     "The stays of patients, one after the other, each from its first step to its last."
     steps: Transitions   # a row a step
-    stay: np.ndarray     # (N,) int: the number of the patient
-    time: np.ndarray     # (N,) int: the number of the step within the stay
-    prob: np.ndarray     # (N,) float: how likely the policy was to take the action that it took
+    stay: StepIndices    # (N,) int: the number of the patient
+    time: StepIndices    # (N,) int: the number of the step within the stay
+    prob: StepNumbers    # (N,) float: how likely the policy was to take the action that it took
 
 
 def simulate(
-    hospital: Hospital,   # the world
-    policy: np.ndarray,   # (716, 25) probability of each action in each state
-    n_patients: Count,    # stays
-    seed: Seed = 0,       # of all that happens
+    hospital: Hospital,    # the world
+    policy: PolicyTable,   # (716, 25) probability of each action in each state
+    n_patients: Count,     # stays
+    seed: Seed = 0,        # of all that happens
 ) -> Log:
     "What a policy does to patients, written down. Raises `ValueError` where their number is not positive."
     stay = np.arange(check_count("n_patients", n_patients))

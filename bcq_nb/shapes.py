@@ -15,9 +15,10 @@ import numpy as np
 from .arguments import Meaning
 
 # %% auto #0
-__all__ = ['NUMBERS', 'VALUES', 'CHANCES', 'INDICES', 'FLAGS', 'StateValues', 'ActionValues', 'PolicyTable', 'AllowedTable',
-           'StepNumbers', 'StepIndices', 'StepFlags', 'StepChances', 'StepValues', 'StepMask', 'EpisodeNumbers',
-           'Entries', 'Shape', 'shape_of', 'fields_with_shape', 'lengths_in', 'different_lengths']
+__all__ = ['NUMBERS', 'VALUES', 'CHANCES', 'INDICES', 'FLAGS', 'StateValues', 'StateFlags', 'NextChances', 'NextRewards',
+           'ActionValues', 'PolicyTable', 'AllowedTable', 'StepNumbers', 'StepIndices', 'StepFlags', 'StepChances',
+           'StepValues', 'StepMask', 'EpisodeNumbers', 'EpisodeCounts', 'Entries', 'Shape', 'shape_of',
+           'fields_with_shape', 'lengths_in', 'different_lengths']
 
 # %% ../nbs/00ia_shapes.ipynb #7e9bcf2f
 class Entries(NamedTuple):
@@ -29,7 +30,7 @@ class Entries(NamedTuple):
 
 NUMBERS = Entries("finite numbers", "iuf", lambda array: np.isfinite(array).all())
 VALUES = Entries("numbers or -inf", "iuf", lambda array: (array < np.inf).all())   # NaN fails every comparison
-CHANCES = Entries("probabilities", "iuf", lambda array: ((array >= 0) & (array <= 1)).all())
+CHANCES = Entries("probabilities", "iuf", lambda array: ((array >= 0) & (array < 1 + 1e-6)).all())
 INDICES = Entries("integers from 0", "iu", lambda array: (array >= 0).all())
 FLAGS = Entries("booleans", "b", lambda array: True)
 
@@ -47,7 +48,9 @@ class Shape:
         if names[0] == "...":
             names = names[1:]
             lengths = lengths[-len(names):]
-        return dict(zip(names, lengths, strict=True)) if len(names) == len(lengths) else None
+        found = set(zip(names, lengths, strict=False))
+        is_right = len(names) == len(lengths) and len(found) == len(set(names))   # the same name, the same length
+        return dict(found) if is_right else None
 
     def meaning(self) -> Meaning:
         "A test, and words for the error."
@@ -59,6 +62,9 @@ class Shape:
 
 # %% ../nbs/00ia_shapes.ipynb #b5c68063
 StateValues = Annotated[np.ndarray, Shape("S", VALUES)]
+StateFlags = Annotated[np.ndarray, Shape("S", FLAGS)]
+NextChances = Annotated[np.ndarray, Shape("S, A, S", CHANCES)]
+NextRewards = Annotated[np.ndarray, Shape("S, A, S", NUMBERS)]
 ActionValues = Annotated[np.ndarray, Shape("S, A", VALUES)]
 PolicyTable = Annotated[np.ndarray, Shape("S, A", CHANCES)]
 AllowedTable = Annotated[np.ndarray, Shape("S, A", FLAGS)]
@@ -69,6 +75,7 @@ StepChances = Annotated[np.ndarray, Shape("N, A", CHANCES)]
 StepValues = Annotated[np.ndarray, Shape("N, A", NUMBERS)]
 StepMask = Annotated[np.ndarray, Shape("N, A", FLAGS)]
 EpisodeNumbers = Annotated[np.ndarray, Shape("n", NUMBERS)]
+EpisodeCounts = Annotated[np.ndarray, Shape("..., n", NUMBERS)]
 
 # %% ../nbs/00ia_shapes.ipynb #711f09cd
 def shape_of(
@@ -81,7 +88,7 @@ def shape_of(
 
 @cache
 def fields_with_shape(
-    kind: type,               # any class
+    kind: Any,                # any class
 ) -> dict[str, Shape]:        # by the name of the field
     "The arrays that a dataclass or a named tuple is made of."
     if not hasattr(kind, "__dataclass_fields__") and not hasattr(kind, "_fields"):
@@ -98,8 +105,8 @@ def lengths_in(
     if shape is not None and isinstance(value, np.ndarray):
         return shape.lengths(value) or {}
     found: dict[str, int] = {}
-    for name, part in fields_with_shape(type(value)).items():
-        found |= lengths_in(getattr(value, name), part)
+    for name, part in fields_with_shape(type(value)).items():   # type: ignore[arg-type]
+        found |= lengths_in(getattr(value, name, None), part)   # a constructor's object has no fields yet
     return found
 
 

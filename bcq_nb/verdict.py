@@ -19,6 +19,7 @@ from .evidence import Logged, Policy
 from .fqe import SETTLED
 from .imitation import Reliability
 from .report import plain
+from .shapes import EpisodeNumbers, StepChances, StepNumbers
 
 # %% auto #0
 __all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'LEAST_MEAN', 'MOST_UNTRIED', 'CLOSE', 'effective_size', 'Support', 'support_of',
@@ -27,8 +28,8 @@ __all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'LEAST_MEAN', 'MOST_UNTRIED', 'CLOSE', '
 
 # %% ../nbs/08h_verdict.ipynb #6faa9343
 def effective_size(
-    weight: np.ndarray,   # (n,) weights of episodes, from 0
-) -> float:               # in [1, n]; 0 where no episode has any weight, or one has more than a float can hold
+    weight: EpisodeNumbers,   # (n,) weights of episodes, from 0
+) -> float:                   # in [1, n]; 0 where no episode has any weight, or one has more than a float can hold
     "How many episodes with equal weights say as much."
     with np.errstate(all="ignore"):
         size = weight.sum() ** 2 / (weight**2).sum()
@@ -51,10 +52,10 @@ class Support:
 
 
 def support_of(
-    weight: np.ndarray,          # (n,) of episodes
-    taken: np.ndarray,           # (N,) how likely the policy is to decide as was decided
-    probabilities: np.ndarray,   # (N, n_actions) of the policy
-    imitated: np.ndarray,        # (N, n_actions) of those who wrote the log
+    weight: EpisodeNumbers,       # (n,) of episodes
+    taken: StepNumbers,           # (N,) how likely the policy is to decide as was decided
+    probabilities: StepChances,   # (N, n_actions) of the policy
+    imitated: StepChances,        # (N, n_actions) of those who wrote the log
 ) -> Support:
     "Count how much of a log speaks for a policy."
     total = weight.sum()
@@ -239,10 +240,10 @@ def answer_of(verdict: Verdict) -> str:
 
 # %% ../nbs/08h_verdict.ipynb #80d75600
 def claim_of(
-    policy: Policy,              # an agent, or a function
-    logged: Logged,              # a log
-    probabilities: np.ndarray,   # (N, n_actions) of the policy
-) -> float | None:               # None where the policy has no values
+    policy: Policy,               # an agent, or a function
+    logged: Logged,               # a log
+    probabilities: StepChances,   # (N, n_actions) of the policy
+) -> float | None:                # None where the policy has no values
     "What a policy believes of itself, where episodes begin."
     if not isinstance(policy, DQN):
         return None

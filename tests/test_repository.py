@@ -80,7 +80,7 @@ def test_notebook_imports_only_from_notebooks_before_it(path):
     before = {f"bcq_nb.{module_of(other)}" for other in numbered if other.name < path.name}
     ours = {name for cell in cells(path, "code") for name in imported(cell) if name.startswith("bcq_nb.")}
     own = {f"bcq_nb.{module_of(path)}"}   # a notebook may ask for its own source
-    words = {"bcq_nb.arguments", "bcq_nb.calls", "bcq_nb.shapes"}   # what signatures are written in, and what keeps them
+    words = {f"bcq_nb.{name}" for name in ("arguments", "shapes", "calls")}   # of signatures, and what keeps them
     assert ours <= before | own | words, sorted(ours - before - own - words)
 
 
