@@ -13,7 +13,7 @@ import numpy as np
 from .arguments import Count, Discount, Probability
 from .calls import check_calls
 from .extrapolation import Transitions, constrain, greedy
-from .shapes import ActionValues, PolicyTable, StateValues
+from .shapes import PolicyTable, QTable, VTable
 
 # %% auto #0
 __all__ = ['Choice', 'Counted', 'count_log', 'one_step_values', 'plan', 'likely', 'plan_bcq', 'plan_spibb', 'policy_values',
@@ -27,7 +27,7 @@ class Counted:
     next_state: np.ndarray  # (m,) int: the state that followed
     share: np.ndarray       # (m,) float: how often it followed, as a share of the pair's steps
     reward: np.ndarray      # (m,) float: what such steps paid in the mean
-    n: ActionValues         # (S, A) float: how often each pair was seen
+    n: QTable               # (S, A) float: how often each pair was seen
     behavior: PolicyTable   # (S, A) float: the share of each action; equal shares in a state that was not seen
 
 
@@ -49,7 +49,7 @@ def count_log(
 
 def one_step_values(
     model: Counted,      # what the log says
-    v: StateValues,      # (S,) value of being in each state
+    v: VTable,           # (S,) value of being in each state
     discount: Discount,  # what a reward one step later is worth, in [0, 1]
 ) -> np.ndarray:         # (S, A) value of each action; 0 for a pair that was not seen
     "The mean reward of each action plus the discounted value of where it led."

@@ -12,17 +12,7 @@ import numpy as np
 
 from .arguments import Count, Discount, Natural, NonNegative, Seed
 from .calls import check_calls
-from bcq_nb.shapes import (
-    ActionValues,
-    AllowedTable,
-    NextChances,
-    NextRewards,
-    PolicyTable,
-    StateFlags,
-    StateValues,
-    StepIndices,
-    StepNumbers,
-)
+from .shapes import Allowed, Dynamics, PolicyTable, QTable, Rewards, StateFlags, StepIndices, StepNumbers, VTable
 
 # %% auto #0
 __all__ = ['MOVES', 'TabularMDP', 'grid_mdp', 'lookahead', 'state_values', 'action_values', 'Transitions', 'walk',
@@ -33,16 +23,13 @@ __all__ = ['MOVES', 'TabularMDP', 'grid_mdp', 'lookahead', 'state_values', 'acti
 @dataclass(frozen=True)
 class TabularMDP:
     "A Markov decision process small enough to be written down. Raises `ValueError` where the tables do not make one."
-    p: NextChances        # (S, A, S) probability of s' after action a in state s; sums to 1 over s'
-    r: NextRewards        # (S, A, S) reward of the step from s to s' by a
+    p: Dynamics           # (S, A, S) probability of s' after action a in state s; sums to 1 over s'
+    r: Rewards            # (S, A, S) reward of the step from s to s' by a
     terminal: StateFlags  # (S,) bool: the episode ends on entering this state
     discount: Discount    # what a reward one step later is worth, in [0, 1)
 
     def __post_init__(self) -> None:
-        p, r, terminal = self.p.shape, self.r.shape, self.terminal.shape
-        if len(p) != 3 or p[0] != p[2] or r != p or terminal != p[:1]:
-            raise ValueError(f"p, r and terminal are {p}, {r} and {terminal}: make them (S, A, S), (S, A, S) and (S,)")
-        if not (self.p >= 0).all() or not np.allclose(self.p.sum(-1), 1):
+        if not np.allclose(self.p.sum(-1), 1):
             raise ValueError("each row of p must hold probabilities that sum to 1 over the last axis")
         if not 0 <= self.discount < 1:
             raise ValueError(f"discount is {self.discount}: it must be in [0, 1), or an endless walk has no value")
@@ -77,7 +64,7 @@ def grid_mdp(
 # %% ../nbs/00_extrapolation.ipynb #d63aea3b
 def lookahead(
     mdp: TabularMDP,  # the world
-    v: StateValues,   # (S,) value of being in each state; what it says of terminal states is ignored
+    v: VTable,        # (S,) value of being in each state; what it says of terminal states is ignored
 ) -> np.ndarray:      # (S, A) value of each action; 0 at terminal states
     "One bootstrap: the reward of each action plus the discounted value of where it leads."
     v = np.where(mdp.terminal, 0, v)
@@ -193,7 +180,7 @@ def seen_pairs(
 
 # %% ../nbs/00_extrapolation.ipynb #98836ee1
 def greedy(
-    q: ActionValues,  # (S, A) a value of each action; may hold -inf
+    q: QTable,        # (S, A) a value of each action; may hold -inf
 ) -> np.ndarray:      # (S, A) probabilities: the best action of each state, equal shares where several are equally good
     "The greedy policy of a table: it takes the action with the largest value."
     best = q == q.max(axis=1, keepdims=True)
@@ -211,12 +198,12 @@ def constrain(
 # %% ../nbs/00_extrapolation.ipynb #9f99132d
 def q_learning(
     batch: Transitions,                   # all that the learner ever sees
-    q_init: ActionValues,                 # (S, A) the table to start from
+    q_init: QTable,                       # (S, A) the table to start from
     discount: Discount,                   # what a reward one step later is worth, in [0, 1)
     steps: Count,                         # updates, each from one row drawn at random
     lr: float = 1.0,                      # learning rate of a pair's first update, in (0, 1]
     decay: NonNegative = 0.0,             # after n updates of a pair its learning rate is lr / (1 + decay n)
-    allowed: AllowedTable | None = None,  # (S, A) bool: the actions that the maximum looks at; None: all of them
+    allowed: Allowed | None = None,       # (S, A) bool: the actions that the maximum looks at; None: all of them
     seed: Seed = 0,                       # of the order in which rows are drawn
 ) -> np.ndarray:                          # (S, A) the learned table; pairs not in the batch keep their initial value
     "Q-learning on a fixed batch. Raises `ValueError` where the batch is empty or does not fit the table."
@@ -239,7 +226,7 @@ def q_learning(
 # %% ../nbs/00_extrapolation.ipynb #1a1cf0e5
 def batch_constrained_q_learning(
     batch: Transitions,              # all that the learner ever sees
-    q_init: ActionValues,            # (S, A) the table to start from
+    q_init: QTable,                  # (S, A) the table to start from
     discount: Discount,              # what a reward one step later is worth, in [0, 1)
     steps: Count,                    # updates, each from one row drawn at random
     lr: float = 1.0,                 # learning rate of a pair's first update, in (0, 1]

@@ -18,7 +18,7 @@ from bcq_nb.extrapolation import (
     lookahead,
     seen_pairs,
 )
-from .shapes import ActionValues, AllowedTable, PolicyTable
+from .shapes import Allowed, PolicyTable, QTable
 
 # %% auto #0
 __all__ = ['batch_mdp', 'value_iteration', 'extrapolation_error', 'visited_pairs', 'is_batch_constrained', 'is_coherent',
@@ -27,7 +27,7 @@ __all__ = ['batch_mdp', 'value_iteration', 'extrapolation_error', 'visited_pairs
 # %% ../nbs/00a_guarantees.ipynb #9ccb44dc
 def batch_mdp(
     batch: Transitions,    # what was seen
-    q_init: ActionValues,  # (S, A) the initial values, which become the rewards of the pairs that were not seen
+    q_init: QTable,        # (S, A) the initial values, which become the rewards of the pairs that were not seen
     discount: Discount,    # what a reward one step later is worth, in [0, 1)
 ) -> TabularMDP:           # S + 1 states; the last one is s_init
     "M_B, the MDP that Q-learning on a batch solves (arXiv 1812.02900, the section on finite MDPs)."
@@ -52,7 +52,7 @@ def batch_mdp(
 # %% ../nbs/00a_guarantees.ipynb #9d72153c
 def value_iteration(
     mdp: TabularMDP,                      # the world
-    allowed: AllowedTable | None = None,  # (S, A) bool: actions that the policy may take; None allows all
+    allowed: Allowed | None = None,       # (S, A) bool: actions that the policy may take; None allows all
     tol: Positive = 1e-10,                # stop when no value moves by more
 ) -> np.ndarray:                          # (S, A) the value of each action when the best allowed ones follow
     "The value of the best policy among those that take allowed actions only; Q* where all are allowed."
@@ -71,7 +71,7 @@ def extrapolation_error(
     mdp: TabularMDP,       # the real world M
     batch: Transitions,    # what was seen of it
     policy: PolicyTable,   # (S, A) the policy π whose values are compared
-    q_init: ActionValues,  # (S, A) the initial values of pairs that were not seen
+    q_init: QTable,        # (S, A) the initial values of pairs that were not seen
 ) -> np.ndarray:           # (S, A) Q^π - Q^π_B: negative where π gets less than believed; 0 at terminal states
     "The error of a policy's values when they come from a batch (arXiv 1812.02900, the section on finite MDPs)."
     with_s_init = np.vstack([policy, policy[:1]])  # (S + 1, A): M_B has a state more, in which nobody acts

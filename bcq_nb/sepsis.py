@@ -15,7 +15,7 @@ from .arguments import Count, Seed
 from .calls import check_calls
 from .checks import check_count
 from .extrapolation import TabularMDP, Transitions, state_values
-from .shapes import AllowedTable, PolicyTable, StepIndices, StepNumbers
+from .shapes import Allowed, PolicyTable, StepIndices, StepNumbers
 
 # %% auto #0
 __all__ = ['LIVE', 'DEATH', 'SURVIVAL', 'DISCOUNT', 'FEATURES', 'ACTIONS', 'Hospital', 'with_ends', 'to_shares',
@@ -34,7 +34,7 @@ class Hospital:
     mdp: TabularMDP            # 716 states, 25 actions; reward 1 for the step to `SURVIVAL`, 0 for any other
     start: np.ndarray          # (716,) probability that a stay begins in a state
     clinicians: PolicyTable    # (716, 25) probability of each action in each state
-    admissible: AllowedTable   # (716, 25) bool: the actions that were seen often enough to say what follows on them
+    admissible: Allowed        # (716, 25) bool: the actions that were seen often enough to say what follows on them
     features: np.ndarray       # (716, 47) float32: what is measured in each state, `FEATURES`
     sofa: np.ndarray           # (716,) float32: the SOFA score, larger with each organ that fails
 
@@ -58,7 +58,7 @@ def to_shares(
 def transition_table(
     pairs: np.ndarray,         # (n, 2) int: state and action, the admissible ones
     followed: np.ndarray,      # (n, 716) int: how often each state followed on them
-    admissible: AllowedTable,  # (716, 25) bool
+    admissible: Allowed,       # (716, 25) bool
 ) -> np.ndarray:               # (716, 25, 716) probability of each next state
     "What follows on each action; one that is not admissible does what an admissible one drawn at random would do."
     p = np.zeros((*admissible.shape, len(admissible)))
@@ -107,7 +107,7 @@ def mean_length(
 
 def restrict(
     policy: PolicyTable,    # (S, A) probabilities
-    allowed: AllowedTable,  # (S, A) bool
+    allowed: Allowed,       # (S, A) bool
 ) -> np.ndarray:            # (S, A) probabilities
     "A policy that takes allowed actions only, in its proportions. Raises `ValueError` where it takes none of them."
     inside = np.where(allowed, policy, 0)

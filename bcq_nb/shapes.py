@@ -15,10 +15,10 @@ import numpy as np
 from .arguments import Meaning
 
 # %% auto #0
-__all__ = ['NUMBERS', 'VALUES', 'CHANCES', 'INDICES', 'FLAGS', 'StateValues', 'StateFlags', 'NextChances', 'NextRewards',
-           'ActionValues', 'PolicyTable', 'AllowedTable', 'StepNumbers', 'StepIndices', 'StepFlags', 'StepChances',
-           'StepValues', 'StepMask', 'EpisodeNumbers', 'EpisodeCounts', 'Entries', 'Shape', 'shape_of',
-           'fields_with_shape', 'lengths_in', 'different_lengths']
+__all__ = ['NUMBERS', 'VALUES', 'CHANCES', 'INDICES', 'FLAGS', 'VTable', 'StateFlags', 'Dynamics', 'Rewards', 'QTable',
+           'PolicyTable', 'Allowed', 'StepNumbers', 'StepIndices', 'StepFlags', 'StepChances', 'StepValues', 'StepMask',
+           'EpisodeNumbers', 'EpisodeCounts', 'Entries', 'Shape', 'shape_of', 'fields_with_shape', 'lengths_in',
+           'different_lengths']
 
 # %% ../nbs/00ia_shapes.ipynb #7e9bcf2f
 class Entries(NamedTuple):
@@ -61,13 +61,13 @@ class Shape:
         return Meaning(f"a NumPy array of {self.entries.words} with axes ({self.axes})", holds)
 
 # %% ../nbs/00ia_shapes.ipynb #b5c68063
-StateValues = Annotated[np.ndarray, Shape("S", VALUES)]
+VTable = Annotated[np.ndarray, Shape("S", VALUES)]
 StateFlags = Annotated[np.ndarray, Shape("S", FLAGS)]
-NextChances = Annotated[np.ndarray, Shape("S, A, S", CHANCES)]
-NextRewards = Annotated[np.ndarray, Shape("S, A, S", NUMBERS)]
-ActionValues = Annotated[np.ndarray, Shape("S, A", VALUES)]
+Dynamics = Annotated[np.ndarray, Shape("S, A, S", CHANCES)]
+Rewards = Annotated[np.ndarray, Shape("S, A, S", NUMBERS)]
+QTable = Annotated[np.ndarray, Shape("S, A", VALUES)]
 PolicyTable = Annotated[np.ndarray, Shape("S, A", CHANCES)]
-AllowedTable = Annotated[np.ndarray, Shape("S, A", FLAGS)]
+Allowed = Annotated[np.ndarray, Shape("S, A", FLAGS)]
 StepNumbers = Annotated[np.ndarray, Shape("N", NUMBERS)]
 StepIndices = Annotated[np.ndarray, Shape("N", INDICES)]
 StepFlags = Annotated[np.ndarray, Shape("N", FLAGS)]
