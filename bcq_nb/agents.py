@@ -32,7 +32,7 @@ def pick_device(
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.empty(0, device=device).device
+        return torch.zeros(1, device=device).to("cpu").new_empty(0, device=device).device   # "meta" holds no numbers
     except Exception as error:  # PyTorch raises several kinds
         raise ValueError(f"device is {device!r}, which is not here: 'cpu' always is, "
                          "'auto' takes a GPU where there is one") from error

@@ -5,7 +5,6 @@
 # %% ../nbs/19c_outcome.ipynb #0f2ade1b
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +13,17 @@ import numpy as np
 from .arguments import Count, Seed
 from .calls import check_calls
 from .dqn import DQN
-from .environments import default_eps, make_env, stream
+from .environments import default_eps, stream
 from .evaluation import Evaluation, evaluate, plot_returns
 from .files import atomic_path, read_rows, write_rows
 from .film import record_video
 from .record import Phase, at_work, finished_file, keeping, read_record, threads
 from .runs import Run
-from .video import as_picture, check_ffmpeg
+from .video import check_ffmpeg
 
 # %% auto #0
-__all__ = ['final_seed', 'play', 'print_table', 'results_phase', 'write_results', 'film', 'why_no_film', 'films_phase',
-           'write_films', 'Evaluate', 'Video', 'run_evaluate', 'run_video']
+__all__ = ['final_seed', 'play', 'print_table', 'results_phase', 'write_results', 'film', 'films_phase', 'write_films',
+           'Evaluate', 'Video', 'run_evaluate', 'run_video']
 
 # %% ../nbs/19c_outcome.ipynb #d75d116f
 def final_seed(seed: Seed) -> int:
@@ -87,18 +86,6 @@ def film(run: Run, agent: Path, path: Path) -> None:
     record_video(DQN.load(agent, run.device), run.env, path, final_seed(run.seed), eps=default_eps(run.env),
                  atari=run.atari, name=agent.stem)
     print(f"wrote {path}")
-
-
-def why_no_film(run: Run) -> str | None:   # None where nothing is in the way
-    "The reason for which the environment cannot be filmed on this machine."
-    try:
-        check_ffmpeg()
-        with closing(make_env(run.env, atari=run.atari)) as env:
-            env.reset()
-            as_picture(env.render())
-    except (ValueError, ImportError) as error:
-        return str(error)
-    return None
 
 
 def films_phase(run: Run) -> Phase:

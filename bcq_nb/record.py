@@ -18,7 +18,7 @@ import torch
 
 from .arguments import Count
 from .calls import check_calls
-from .files import atomic_path, only_one
+from .files import atomic_path, only_one, read_json
 from .locks import sweep
 
 # %% auto #0
@@ -66,10 +66,10 @@ def read_record(
         return {}
     advice = "choose another --out, or move that folder away"
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read ({error}): {advice}") from error
-    version = record.get("version") if isinstance(record, dict) else None
+        record = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: {advice}") from error
+    version = record.get("version")
     if isinstance(version, int) and version > VERSION:
         raise ValueError(f"{str(path)!r} was written by a later version of bcq_nb: upgrade (pip install -U bcq_nb)")
     if version != VERSION or "sha256" not in record:

@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 
 from .agents import pick_device
 from .arguments import Count, EnvId, Seed
-from .atari import AtariConfig, is_atari
+from .atari import AtariConfig, is_atari, plain_id
 from .bcq import DiscreteBCQ, train_offline
 from .buffers import ReplayBuffer
 from .calls import check_calls
@@ -53,7 +53,7 @@ class Run:
     @property
     def plain_env(self) -> str:
         "The id without the module that registers it: `ale_py:ALE/Pong-v5` is `ALE/Pong-v5`."
-        return self.env.rpartition(":")[2]
+        return plain_id(self.env)
 
     @property
     def folder(self) -> Path:

@@ -18,6 +18,7 @@ from .calls import check_calls
 from .choose import Choose, run_choose
 from .columns import Columns
 from .compare import Compare, run_compare
+from .film import check_film
 from .fit import Act, run_act
 from .log_runs import Describe, Paper, Place, run_describe
 from bcq_nb.outcome import (
@@ -27,7 +28,6 @@ from bcq_nb.outcome import (
     results_phase,
     run_evaluate,
     run_video,
-    why_no_film,
     write_films,
     write_results,
 )
@@ -64,7 +64,7 @@ def check_pipeline(run: Run, settings: Pipeline) -> None:
 def run_pipeline(run: Run, settings: Pipeline) -> None:
     "Each phase in its turn, then table, curve and videos. Raises as `check_pipeline` and the phases."
     check_pipeline(run, settings)
-    reason = why_no_film(run)
+    reason = check_film(run.env, run.atari)
     if reason is not None:
         print(f"there will be no films: {reason}", flush=True)
     write_behavior(run, settings.behavioral)
