@@ -73,7 +73,8 @@ def annotations_of(
     "The annotations of a function's parameters."
     is_made = owner is not None and (is_dataclass(owner) or hasattr(owner, "_fields"))
     if not is_made or function.__name__ not in ("__init__", "__new__"):
-        return resolve(function.__annotations__, function.__globals__)   # type: ignore[attr-defined]
+        own = inspect.unwrap(function)   # a context manager is a wrapper from another module
+        return resolve(own.__annotations__, own.__globals__)
     found: dict[str, Any] = {}
     for kind in reversed(inspect.getmro(owner)):   # type: ignore[arg-type]
         found |= resolve(vars(kind).get("__annotations__", {}), vars(sys.modules[kind.__module__]))
