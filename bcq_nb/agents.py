@@ -19,6 +19,7 @@ from .checks import check_probability
 from .environments import explore, stream
 from .networks import QNetwork
 from .tables import is_frame
+from .weights import network_for
 
 # %% auto #0
 __all__ = ['Net', 'UNUSUAL', 'pick_device', 'new_network', 'number_tensor', 'check_large', 'obs_tensor', 'mask_tensor',
@@ -49,10 +50,9 @@ def new_network(
     seed: Seed,                  # of the initial weights
 ) -> Net:
     "A network whose weights the seed decides; PyTorch's global random stream is left as it was."
-    scales = config.scale_obs, config.standardize, config.scale_reward
     with torch.random.fork_rng():
         torch.manual_seed(int(stream(seed, "initialization").integers(2**63)))
-        return make_network(obs_space, n_actions, config.hidden, *scales)
+        return network_for(make_network, obs_space, n_actions, config)
 
 # %% ../nbs/04c_agents.ipynb #1cf8a142
 UNUSUAL = torch.uint16, torch.uint32, torch.uint64   # PyTorch keeps these, and does not compute with them

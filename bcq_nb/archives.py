@@ -20,12 +20,13 @@ from .arguments import Count
 from .calls import check_calls
 from .checks import check_count
 from .files import atomic_path, check_file, name_damage
+from .patterns import check_plain
 from .seals import check_kind, check_seal, checksum, seal_of
 from .slots import BLOCK
 
 # %% auto #0
-__all__ = ['EXPANSION', 'PIECE', 'save_arrays', 'read_facts', 'check_member', 'check_members', 'read_array', 'read_arrays',
-           'load_arrays', 'to_blocks', 'first_row_of', 'per_block']
+__all__ = ['LISTED', 'EXPANSION', 'PIECE', 'save_arrays', 'read_facts', 'check_member', 'check_members', 'read_array',
+           'read_arrays', 'load_arrays', 'to_blocks', 'first_row_of', 'per_block']
 
 # %% ../nbs/00m_archives.ipynb #313cf26d
 def save_arrays(
@@ -50,6 +51,7 @@ def save_arrays(
         archive.writestr(zipfile.ZipInfo("meta.json"), text.encode())   # as it is, and without a date
 
 # %% ../nbs/00m_archives.ipynb #2de80c1b
+LISTED = {"name": str, "dtype": str, "shape": [int], "sha256": str}   # what a description says of an array
 EXPANSION = 1032   # bytes that one byte of zip's compression can stand for, at most
 
 
@@ -63,8 +65,10 @@ def read_facts(
     if member.file_size > max(size, 2**20):
         raise ValueError("its description is larger than the file")
     facts = json.loads(archive.read(member))
+    check_plain("meta.json", facts, {"kind": str})
     check_kind(facts["kind"], kind)
     check_seal(facts)
+    check_plain("meta.json", facts, {"arrays": [LISTED]})
     return facts
 
 

@@ -18,44 +18,48 @@ from typing_extensions import Self
 
 from .arguments import Positive, Seed
 from .calls import check_calls
-from .checks import check_count
+from .checks import check_count, is_number
 from .files import name_damage
+from .kept import check_table
 from .networks import QNetwork
+from .patterns import check_plain
 from .seals import space_from_json, space_to_json, subclass_named
 from .tables import Table
-from .weights import load_tensors, restore_training, save_tensors, section, training_state
+from bcq_nb.weights import (
+    check_plan,
+    check_values,
+    load_tensors,
+    restore_training,
+    save_tensors,
+    section,
+    training_state,
+)
 
 # %% auto #0
 __all__ = ['KIND', 'HEADER', 'check_header', 'read_bounds', 'tuples', 'Progress', 'split_progress', 'Checkpoint']
 
 # %% ../nbs/04a_checkpoints.ipynb #0fc56b61
 KIND = "agent 3"   # what files say they hold; the 3 is the version of the format
-HEADER: dict[str, type | tuple[type, ...]] = {
+HEADER: dict[str, Any] = {   # what a header must hold; see `check_plain`
     "class": str,
     "config": dict,
     "obs_space": dict,
     "n_actions": int,
     "updates": int,
-    "history": list,
-    "bounds": (list, type(None)),
+    "history": [{str: float}],
+    "bounds": list | None,
     "masked": bool,
     "rng": dict,
-    "table": (dict, type(None)),
-    "progress": (dict, type(None)),
+    "table": dict | None,
+    "progress": dict | None,
 }
 
 
 def check_header(
-    header: dict,  # of a file
+    header: dict[str, Any],  # of a file
 ) -> None:
-    "Raises `KeyError` for what is missing, `TypeError` for another type, `ValueError` for another version."
-    kind = header.get("kind", "an agent of an older version")
-    if kind != KIND:
-        raise ValueError(f"it holds {kind}, and this version reads {KIND}: train it again")
-    for name, kinds in HEADER.items():
-        value = header[name]
-        if not isinstance(value, kinds):
-            raise TypeError(f"{name} is {value!r}")
+    "Raises `ValueError` for what is missing, of another type, or makes no sense."
+    check_plain("header", header, HEADER)
     check_count("n_actions", header["n_actions"])
     check_count("updates", header["updates"], low=0)
 
@@ -63,10 +67,12 @@ def check_header(
 def read_bounds(
     bounds: list | None,             # from JSON
 ) -> tuple[float, float] | None:     # least and largest value
-    "The bounds of the values."
+    "The bounds of the values. Raises `ValueError` where they are none."
     if bounds is None:
         return None
     low, high = bounds
+    if not (is_number(low) and is_number(high) and low <= high):
+        raise ValueError(f"bounds are {bounds}")
     return float(low), float(high)
 
 
@@ -103,6 +109,7 @@ class Checkpoint:
     A class made from this one has the constructor below, and sets what is listed here without a value.
     """
     make_config: type[Any]                     # the class of its configuration, a dataclass
+    make_network: type[QNetwork]               # the class of its networks
     config: Any                                # one of it
     obs_space: Box                             # observations of one environment
     n_actions: int                             # number of actions
@@ -137,7 +144,7 @@ class Checkpoint:
             "n_actions": self.n_actions,
             "updates": self.updates,
             "history": self.history,
-            "bounds": self.bounds,
+            "bounds": None if self.bounds is None else list(self.bounds),
             "masked": self.masked,
             "rng": self.rng.bit_generator.state,
             "table": None if self.table is None else self.table.to_json(),
@@ -147,11 +154,13 @@ class Checkpoint:
         path: str | Path,                  # the file to be, `.safetensors`
         progress: Progress | None = None,  # how far a training is, where the file is to be its checkpoint
     ) -> None:
-        "Write everything to one file, whole or not at all."
+        "Write everything to one file, whole or not at all. Raises `ValueError` for what could not be read again."
         header, tensors = self.header(), self.state_dict()
+        check_values(tensors)
         header["progress"] = None if progress is None else progress.header
         if progress is not None:
             tensors |= {f"progress.{name}": value for name, value in progress.tensors.items()}
+        check_header(header)
         save_tensors(path, header, tensors)
 
     def take_over(self,
@@ -160,9 +169,13 @@ class Checkpoint:
     ) -> None:
         "Become the agent of a file. Raises, and changes nothing, where that is another network's or makes no sense."
         table = None if header["table"] is None else Table.from_json(header["table"])
+        if table is not None:
+            check_table(table, self.obs_space.shape, self.n_actions)
         bounds = read_bounds(header["bounds"])
         rng = deepcopy(self.rng)
         rng.bit_generator.state = header["rng"]
+        if rng.bit_generator.state != header["rng"]:
+            raise ValueError("rng is no state of random numbers")
         self.load_state_dict(state)
         self.rng.bit_generator.state = rng.bit_generator.state
         self.updates = header["updates"]
@@ -178,8 +191,8 @@ class Checkpoint:
 
         Raises `FileNotFoundError`; `ValueError`, and changes nothing, for a damaged or foreign file or another agent.
         """
+        header, tensors = load_tensors(path, KIND)
         with name_damage(path, "an agent"):
-            header, tensors = load_tensors(path)
             check_header(header)
         ours = json.loads(json.dumps(self.header()))   # as a file has it, with lists for tuples
         for name in ("class", "config", "obs_space", "n_actions"):
@@ -201,18 +214,18 @@ class Checkpoint:
 
         Raises `FileNotFoundError`; `ValueError` for a damaged or foreign file, or an agent of another class.
         """
-        with name_damage(path, "an agent"):   # safetensors, JSON and NumPy each raise their own
-            header, tensors = load_tensors(path)
-            check_header(header)
-            space = space_from_json(header["obs_space"])
-        kind = subclass_named(cls, header["class"])
+        header, tensors = load_tensors(path, KIND)
         with name_damage(path, "an agent"):
+            check_header(header)
+            kind = subclass_named(cls, header["class"])
+            space = space_from_json(header["obs_space"])
             config = kind.make_config(**tuples(header["config"]))
+            state, _ = split_progress(header, tensors)
+            check_plan(kind.make_network, space, header["n_actions"], config, state)
         if lr is not None:
             config = replace(config, lr=lr)
         agent = kind(space, header["n_actions"], config, device=device)
         with name_damage(path, "an agent"):
-            state, _ = split_progress(header, tensors)
             agent.take_over(header, state)
         return agent
 

@@ -14,13 +14,14 @@ import numpy as np
 from .arguments import Count, Natural
 from .calls import check_calls
 from .checks import check_count
+from .patterns import check_plain
 from .recorder import Recorder, check_masks, check_prob
 from .seals import space_from_json, space_to_json, subclass_named
 from .slots import BLOCK
 from .tables import Table
 
 # %% auto #0
-__all__ = ['Kind', 'NEVER', 'header_of', 'check_saved', 'check_table', 'check_listed', 'settings_of', 'check_block',
+__all__ = ['SAVED', 'Kind', 'NEVER', 'header_of', 'check_saved', 'check_table', 'check_listed', 'settings_of', 'check_block',
            'check_marks', 'put_back']
 
 # %% ../nbs/00n_kept.ipynb #94be714c
@@ -34,10 +35,26 @@ def header_of(
             "table": None if buffer.table is None else buffer.table.to_json(), "notes": list(buffer.notes)}
 
 
+SAVED = {
+    "class": str,
+    "len": int,
+    "capacity": int,
+    "n_envs": int,
+    "n_actions": int,
+    "obs_space": dict,
+    "masks": bool,
+    "probs": bool,
+    "table": dict | None,
+    "notes": [str],
+    "arrays": [{"name": str, "dtype": str, "shape": [int]}],
+}
+
+
 def check_saved(
     header: dict[str, Any],  # what `header_of` gave, or something that claims to be that
 ) -> None:
-    "Raises `ValueError`, `KeyError` or `TypeError` where a part is absent or makes no sense."
+    "Raises `ValueError` where a part is absent or makes no sense."
+    check_plain("description", header, SAVED)
     length = check_count("len", header["len"], low=0)
     capacity = check_count("capacity", header["capacity"])
     n_envs = check_count("n_envs", header["n_envs"])
@@ -45,12 +62,6 @@ def check_saved(
         raise ValueError(f"n_actions is {header['n_actions']}")
     if length > capacity or length % n_envs > 0 or capacity % n_envs > 0:
         raise ValueError(f"{length} transitions of {n_envs} environments in a buffer for {capacity}")
-    kinds = {"class": str, "obs_space": dict, "masks": bool, "probs": bool, "notes": list, "table": dict | None}
-    for name, kind in kinds.items():
-        if not isinstance(header[name], kind):
-            raise ValueError(f"{name} is {header[name]!r}")
-    if not all(isinstance(note, str) for note in header["notes"]):
-        raise ValueError(f"notes are {header['notes']!r}")
 
 
 def check_table(

@@ -16,11 +16,10 @@ import numpy.typing as npt
 from .arguments import Count
 from .calls import check_calls
 from .checks import find_column, flag_column, float_column, refuse_missing, refuse_rows
-
-Label = str | int | float | bool   # the name of an action, or a category: what JSON can hold
+from .patterns import Label, check_plain
 
 # %% auto #0
-__all__ = ['Label', 'is_frame', 'read_comma_separated', 'read_table', 'as_label', 'distinguish', 'find_labels', 'label_column',
+__all__ = ['is_frame', 'read_comma_separated', 'read_table', 'as_label', 'distinguish', 'find_labels', 'label_column',
            'mask_column', 'mask_columns', 'Table']
 
 # %% ../nbs/00e_tables.ipynb #2196f6a9
@@ -172,10 +171,7 @@ def mask_columns(
 # %% ../nbs/00e_tables.ipynb #e0aa46c3
 @dataclass(frozen=True)
 class Table:
-    """How rows of a log become observations and masks, and how action numbers become the log's own words again.
-
-    Raises `ValueError` if names or labels are doubled, or missing altogether.
-    """
+    "Rows of a log to observations, masks and actions, and back. Raises `ValueError` for doubled or no names or labels."
     obs: tuple[str, ...]         # the columns that are observed, in this order
     action: str                  # the column of actions
     actions: tuple[Label, ...]   # action i is called actions[i]
@@ -247,7 +243,9 @@ class Table:
     def from_json(cls,
         data: dict[str, Any],  # what `to_json` gave
     ) -> Table:                # an equal one
-        "A table from plain data."
+        "A table from plain data. Raises `ValueError` for what `to_json` does not give."
+        words = {"obs": [str], "action": str, "actions": [Label], "mask": [str], "categories": {str: [Label]}}
+        check_plain("table", data, words)
         categories = {name: tuple(words) for name, words in data["categories"].items()}
         return cls(tuple(data["obs"]), data["action"], tuple(data["actions"]), categories, tuple(data["mask"]))
 

@@ -7,39 +7,65 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
+from gymnasium.spaces import Box
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from .calls import check_calls
-from .files import atomic_path
+from .files import atomic_path, check_file, name_damage
+from .seals import check_kind, check_seal, checksum, seal_of
 
 # %% auto #0
-__all__ = ['save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_state', 'section', 'restore_training']
+__all__ = ['Net', 'bytes_of', 'listed', 'save_tensors', 'load_tensors', 'training_state', 'expected_shapes', 'check_shapes',
+           'check_values', 'section', 'restore_training', 'network_for', 'check_plan']
 
 # %% ../nbs/00l_weights.ipynb #98a982c6
+def bytes_of(
+    tensor: torch.Tensor,  # in CPU memory
+) -> np.ndarray:           # uint8
+    "The bytes of a tensor, in the order of its axes."
+    return tensor.reshape(-1).view(torch.uint8).numpy()
+
+
+def listed(
+    tensors: dict[str, torch.Tensor],  # in CPU memory
+) -> list[dict[str, Any]]:             # what JSON can hold
+    "Of each tensor its name, type, shape and checksum."
+    return [{"name": name, "dtype": str(value.dtype).removeprefix("torch."), "shape": list(value.shape),
+             "sha256": checksum(bytes_of(value))} for name, value in sorted(tensors.items())]
+
+
 def save_tensors(
     path: str | Path,                  # the file to be, `.safetensors`
-    header: dict,                      # what else to keep; JSON
+    header: dict[str, Any],            # what else to keep; JSON
     tensors: dict[str, torch.Tensor],  # what to keep, by name
 ) -> None:
-    "Write tensors and a header whole, or not at all."
-    packed = {name: value.contiguous() for name, value in tensors.items()}
+    "Write tensors and a header whole, or not at all. Raises `ValueError` where no file can be written."
+    packed = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    facts = {**header, "tensors": listed(packed)}
+    content = save(packed, {"bcq_nb": json.dumps({**facts, "sha256": seal_of(facts)})})
     with atomic_path(path) as beside:
-        save_file(packed, beside, {"bcq_nb": json.dumps(header)})
+        beside.write_bytes(content)
 
 
 def load_tensors(
-    path: str | Path,                         # a file that `save_tensors` wrote
-) -> tuple[dict, dict[str, torch.Tensor]]:    # the header; the tensors by name, in CPU memory
-    "Read tensors and their header. Never unpickles. Raises what safetensors and JSON raise; `FileNotFoundError`."
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {str(path)!r}: check the path, or save an agent there first")
-    with safe_open(path, "pt") as file:
-        header = json.loads((file.metadata() or {})["bcq_nb"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+    path: str | Path,   # a file that `save_tensors` wrote
+    kind: str,          # what its header must say that it is: "agent 3"
+) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:    # the header; the tensors by name, in CPU memory
+    "Read tensors and their header. Never unpickles. Raises `FileNotFoundError`, `ValueError` that names the file."
+    with name_damage(path, "an agent"):
+        with safe_open(check_file(path), "pt") as file:
+            header = json.loads((file.metadata() or {})["bcq_nb"])
+            check_kind(header.get("kind", "agent 1"), kind)
+            check_seal(header)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        if listed(tensors) != header["tensors"]:
+            raise ValueError("its tensors are not those that it lists: a part of it has changed")
     return header, tensors
 
 # %% ../nbs/00l_weights.ipynb #f538333d
@@ -73,12 +99,12 @@ def expected_shapes(
     return shapes
 
 
-def check_state(
+def check_shapes(
     state: dict[str, torch.Tensor],  # what `training_state` gave
     network: nn.Module,              # the one that learns
     target: nn.Module,               # its slow copy
 ) -> None:
-    "Raises `ValueError` where the names or shapes of a state are another network's."
+    "Raises `ValueError` where the names, shapes or types of a state are another network's."
     updated = any(name.startswith("optimizer.") for name in state)
     expected = expected_shapes(network, target, updated)
     given = {name: tuple(value.shape) for name, value in state.items()}
@@ -86,6 +112,24 @@ def check_state(
         there, here = given.get(name, "absent"), expected.get(name, "absent")
         if there != here:
             raise ValueError(f"these are another network's weights: {name} is {there}, here it is {here}")
+        if state[name].dtype != torch.float32:
+            raise ValueError(f"these are another network's weights: {name} is {state[name].dtype}, not float32")
+
+
+def check_values(
+    state: dict[str, torch.Tensor],  # what `training_state` gave
+) -> None:
+    "Raises `ValueError` where no training can go on from a state: NaN, infinity, a mean of squares below 0."
+    for name, value in state.items():
+        is_right = torch.isfinite(value)
+        if name.endswith(".exp_avg_sq"):
+            is_right &= value >= 0
+        elif name.endswith(".step"):
+            is_right &= (value >= 0) & (value == value.round())
+        elif name.endswith("scale"):
+            is_right &= value > 0
+        if not is_right.all():
+            raise ValueError(f"nothing can be learned from here on: {name} holds {value[~is_right][0].item()}")
 
 # %% ../nbs/00l_weights.ipynb #2acf82b6
 def section(
@@ -102,8 +146,9 @@ def restore_training(
     optimizer: torch.optim.Optimizer,  # Adam over the network's parameters
     state: dict[str, torch.Tensor],    # what `training_state` gave
 ) -> None:
-    "Take over a state. Raises `ValueError`, and changes nothing, where it is another network's."
-    check_state(state, network, target)
+    "Take over a state. Raises `ValueError`, and changes nothing, for another network's and for NaN or infinity."
+    check_shapes(state, network, target)
+    check_values(state)
     network.load_state_dict(section(state, "network."))
     target.load_state_dict(section(state, "target."))
     optimizer.state.clear()
@@ -115,3 +160,32 @@ def restore_training(
 
 # %% ../nbs/00l_weights.ipynb #c063f4f1
 check_calls(__name__)   # arguments are compared with their annotations (00j)
+
+# %% ../nbs/00l_weights.ipynb #f7bec69c
+Net = TypeVar("Net", bound=nn.Module)
+
+
+def network_for(
+    make_network: type[Net],  # the class of the network
+    obs_space: Box,           # observations of one environment
+    n_actions: int,           # number of actions
+    config: Any,              # with `hidden`, its layers, `scale_obs`, `standardize` and `scale_reward`
+) -> Net:
+    "The network of an agent with these settings, its weights by chance."
+    scales = config.scale_obs, config.standardize, config.scale_reward
+    return make_network(obs_space, n_actions, config.hidden, *scales)
+
+
+def check_plan(
+    make_network: type[nn.Module],   # as in `network_for`
+    obs_space: Box,                  # as in `network_for`
+    n_actions: int,                  # as in `network_for`
+    config: Any,                     # as in `network_for`
+    state: dict[str, torch.Tensor],  # the tensors of a file
+) -> None:
+    "Raises `ValueError` where a file does not hold the weights of the network that its header asks for."
+    if len(config.hidden) > len(state):
+        raise ValueError(f"hidden names {len(config.hidden)} layers, and there are {len(state)} tensors")
+    with torch.device("meta"):
+        plan = network_for(make_network, obs_space, n_actions, config)
+    check_shapes(state, plan, plan)
