@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import math
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
-from tqdm.auto import trange
 from typing_extensions import Self
 
 from .agents import existing
@@ -29,8 +30,10 @@ from .evaluation import evaluate
 from .extrapolation import Transitions, count_transitions
 from .guard import check_alive, check_finite, learn
 from .networks import BCQNetwork
-from .reports import Reports, history_row, value_metrics
-from .training import check_fits_batch, check_offline, set_bounds, set_scales, watch_bounds
+from .reports import Bar, value_metrics
+from .resume import Training, buffer_digest
+from .stopping import Keeper
+from .training import check_fits_batch, check_offline, set_bounds, set_scales
 
 # %% auto #0
 __all__ = ['one_hot_buffer', 'allowed_actions', 'BCQConfig', 'DiscreteBCQ', 'held_out_sample', 'held_out_metrics',
@@ -176,14 +179,20 @@ def train_offline(
     atari: AtariConfig | None = None,      # preprocessing, for `ALE/…` only
     progress: bool = True,                 # show a bar
     held_out: ReplayBuffer | None = None,  # transitions on which the loss is measured, and which are not learned from
+    checkpoint: str | Path | None = None,  # a file, `.safetensors`, from which the same call goes on after a stop
+    checkpoint_every: float = 10.0,        # seconds from one writing of it to the next, about
 ) -> list[dict]:                           # new rows of `agent.history`: one each `eval_every` updates, one at the end
     """Learn from the batch alone; an environment is only evaluated in.
 
     The agent takes over the batch's table, and, where its settings ask for them, the scales of its observations and
     rewards. An agent that goes on keeps the scales of the batch that it began with: other ones would be other networks.
 
-    Raises `ValueError` where batch, agent and environment do not fit.
-    Warns once where values leave the agent's `bounds`.
+    With `checkpoint`, SIGINT, SIGTERM and SIGHUP raise `Interrupted` once it is written; the same call, with a new
+    agent or this one, goes on from it to the same bits (04h), and returns at once where it had finished. Without,
+    Ctrl-C hands back the rows so far, with a warning.
+
+    Raises `ValueError` where batch, agent, environment or checkpoint do not fit, `FloatingPointError` where the agent
+    is spoiled (04e). Warns once where values leave the agent's `bounds`.
     """
     check_offline(agent, buffer, steps, eval_every, eval_episodes, eval_eps)
     if held_out is not None:
@@ -191,35 +200,40 @@ def train_offline(
     if eval_env is not None:
         with closing(make_envs(eval_env, atari=atari)) as envs:
             check_fits(agent, envs)
-    if agent.updates == 0:
-        set_scales(agent, buffer)
-    set_bounds(agent, buffer)
-    agent.table = buffer.table or agent.table
     unseen = None if held_out is None else held_out_sample(held_out, stream(seed, "held out"))
     draws = "sampling" if agent.updates == 0 else f"sampling from {agent.updates}"   # an agent that goes on draws anew
     rng = stream(seed, draws)
-    reports = Reports()
-    rows: list[dict] = []
-    warned = False
-    bar = trange(1, steps + 1, desc=type(agent).__name__, unit="update", disable=not progress)
-    for step in bar:
-        learn(agent, buffer, 1, rng, reports)
-        if step % eval_every != 0 and step != steps:
-            continue
-        check_alive(agent, buffer, reports)
-        evaluation = None
-        if eval_env is not None:
-            evaluation = evaluate(agent, eval_env, eval_episodes, seed, eval_eps, atari)
-            bar.set_postfix_str(f"return {evaluation.mean:.1f}")
-        row = history_row(agent.updates, reports, evaluation)
-        if unseen is not None:
-            row |= held_out_metrics(agent, unseen)
-        rows.append(row)
-        agent.history.append(row)
-        newest = reports.row(last=100)   # early updates show the random initial weights
-        warned = warned or watch_bounds(agent, newest)
-        reports.clear()
-    return rows
+    call = {"work": "offline", "steps": steps, "eval_env": eval_env, "eval_every": eval_every, "seed": seed,
+            "eval_episodes": eval_episodes, "eval_eps": eval_eps, "atari": atari and asdict(atari)}
+    if checkpoint is not None:
+        call["buffer"] = buffer_digest(buffer)
+        call["held_out"] = None if held_out is None else buffer_digest(held_out)
+    extra = dict if unseen is None else partial(held_out_metrics, agent, unseen)
+    course = Training(checkpoint, call, {"sampling": rng}, agent, buffer, extra=extra)
+    if not course.go_on():
+        if agent.updates == 0:
+            set_scales(agent, buffer)
+        set_bounds(agent, buffer)
+        agent.table = buffer.table or agent.table
+    bar = Bar(None, type(agent).__name__, progress, total=steps, initial=course.step, unit="update")
+    with bar, Keeper(checkpoint, checkpoint_every, course.write) as keeper:
+        for step in range(course.step, steps + 1):
+            if step > course.step:
+                learn(agent, buffer, 1, rng, course.reports)
+                course.step = step
+                bar.update()
+                keeper.look()
+            is_due = step % eval_every == 0 or step == steps
+            if is_due and step > course.measured:
+                check_alive(agent, buffer, course.reports)
+                evaluation = None
+                if eval_env is not None:
+                    with keeper.at_once():
+                        evaluation = evaluate(agent, eval_env, eval_episodes, seed, eval_eps, atari)
+                    bar.tell(step, f"return {evaluation.mean:.1f}")
+                course.add_row(evaluation)
+    course.end()
+    return course.rows
 
 # %% ../nbs/07_bcq.ipynb #c0fd76c4
 check_calls(__name__)   # arguments are compared with their annotations (00j)

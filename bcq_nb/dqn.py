@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
-from tqdm.auto import trange
 from typing_extensions import Self
 
 from .agents import Agent, existing, new_network, pick_device
@@ -23,23 +22,17 @@ from .atari import AtariConfig, is_atari
 from .buffers import Batch
 from .calls import check_calls
 from .checks import check_above_zero, check_count, check_probability
-from .environments import default_eps, make_envs, reset_envs, spaces_of, step_envs, stream
+from .environments import default_eps, make_envs, stream
 from .evaluation import evaluate
 from .files import check_place
-from .frames import make_buffer
 from .guard import check_alive, learn
 from .masks import random_actions
 from .networks import QNetwork
-from .reports import Reports, count_due, history_row, value_metrics
-from bcq_nb.training import (
-    Exploration,
-    check_kind,
-    check_plan,
-    clip_to_bounds,
-    set_bounds,
-    set_scales,
-    watch_bounds,
-)
+from .replay import Play
+from .reports import Bar, count_due, value_metrics
+from .resume import Training
+from .stopping import Keeper
+from .training import Exploration, check_kind, check_plan, clip_to_bounds, set_bounds, set_scales
 
 # %% auto #0
 __all__ = ['DQNConfig', 'at_action', 'move_target', 'DQN', 'DoubleDQN', 'train_behavioral']
@@ -137,7 +130,6 @@ class DQN(Agent):
         self.rng = stream(seed, "exploration")
         self.history = []
 
-
     def greedy(self, obs: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         "(B,) argmax Q(s, ·) over the actions that exist."
         return existing(self.network(obs), mask).argmax(1)
@@ -198,8 +190,14 @@ def train_behavioral(
     device: str = "auto",                    # "auto" is a GPU where there is one
     progress: bool = True,                   # show a bar
     replay: str | Path | None = None,        # the file, `.npz`, in which the buffer is kept at the end, if it is to be
+    checkpoint: str | Path | None = None,    # a file, `.safetensors`, from which the same call goes on after a stop
+    checkpoint_every: float = 10.0,          # seconds from one writing of it to the next, about
 ) -> DQN:                                    # the last policy, with its `history`
-    "Train DQN online for a while: the partially trained policy that is to write the batch. Raises `ValueError`."
+    """Train DQN online for a while: the partially trained policy that is to write the batch.
+
+    With `checkpoint`, SIGINT, SIGTERM and SIGHUP raise `Interrupted`, and the same call goes on to the same bits (04h).
+    Without, Ctrl-C hands back the agent so far, with a warning. Raises `ValueError`; `FloatingPointError` (04e).
+    """
     config = config or (DQNConfig.atari() if is_atari(env_id) else DQNConfig())
     plan = exploration or (Exploration.atari() if is_atari(env_id) else Exploration())
     check_kind("config", config, DQNConfig)
@@ -209,44 +207,48 @@ def train_behavioral(
     if replay is not None:
         check_place(replay)
     n = plan.n_envs
-    warmup_rng, sampling_rng = stream(seed, "warm-up"), stream(seed, "sampling")
-    reports = Reports()
-    warned = False
+    streams = {purpose: stream(seed, purpose) for purpose in ("warm-up", "sampling")}
+    call = {"work": "behavioral", "env_id": env_id, "steps": steps, "exploration": asdict(plan), "seed": seed,
+            "eval_every": eval_every, "eval_episodes": eval_episodes, "atari": atari and asdict(atari)}
     with closing(make_envs(env_id, n, seed, atari)) as envs:
-        obs_space, actions = spaces_of(envs)
-        agent = DQN(obs_space, int(actions.n), config, seed, device)
-        obs, mask = reset_envs(envs)
-        buffer = make_buffer(min(plan.capacity, steps), obs_space, agent.n_actions, n, masks=mask is not None)
-        bar = trange(n, steps + n, n, desc="behavioral", unit="step", unit_scale=n, disable=not progress)
-        for step in bar:
-            # Act
-            warming_up = step <= plan.warmup
-            if warming_up:
-                action = random_actions(n, agent.n_actions, warmup_rng, mask)
-            else:
-                action = agent.act(obs, plan.eps(agent.updates), mask)
-            # Store
-            result = step_envs(envs, action, mask)
-            ends = result.terminated, result.truncated
-            buffer.add(obs, action, result.reward, result.next_obs, *ends, mask, result.next_mask)
-            obs, mask = result.obs, result.mask
-            # Learn
-            if not warming_up:
-                if agent.updates == 0:
-                    set_scales(agent, buffer)
+        play = Play(envs, min(plan.capacity, steps), steps)
+        buffer = play.buffer
+        agent = DQN(buffer.obs_space, play.n_actions, config, seed, device)
+        course = Training(checkpoint, call, streams, agent, buffer, play)
+        course.go_on(progress)
+        bar = Bar(None, "behavioral", progress, total=steps, initial=course.step, unit="step")
+        with bar, Keeper(checkpoint, checkpoint_every, course.write) as keeper:
+            for step in range(course.step, steps + n, n):
+                if step > course.step:
+                    # Act
+                    warming_up = step <= plan.warmup
+                    if warming_up:
+                        action = random_actions(n, agent.n_actions, streams["warm-up"], play.mask)
+                    else:
+                        action = agent.act(play.obs, plan.eps(agent.updates), play.mask)
+                    play.step(action)   # stores it, too
+                    # Learn
+                    if not warming_up:
+                        if agent.updates == 0:
+                            set_scales(agent, buffer)
+                            set_bounds(agent, buffer)
+                        updates = count_due(step, n, plan.train_every)
+                        learn(agent, buffer, updates, streams["sampling"], course.reports)
+                    course.step = step
+                    bar.update(n)
+                    keeper.look()
+                # Measure
+                is_due = count_due(step, n, eval_every) > 0 or step >= steps
+                if is_due and step > course.measured:
+                    check_alive(agent, buffer, course.reports)
+                    with keeper.at_once():
+                        evaluation = evaluate(agent, env_id, eval_episodes, seed, default_eps(env_id), atari)
                     set_bounds(agent, buffer)
-                learn(agent, buffer, count_due(step, n, plan.train_every), sampling_rng, reports)
-            # Measure
-            if count_due(step, n, eval_every) or step >= steps:
-                check_alive(agent, buffer, reports)
-                evaluation = evaluate(agent, env_id, eval_episodes, seed, default_eps(env_id), atari)
-                agent.history.append(history_row(step, reports, evaluation))
-                set_bounds(agent, buffer)
-                warned = warned or watch_bounds(agent, reports.row(last=100))   # what it believes by now
-                reports.clear()
-                bar.set_postfix_str(f"return {evaluation.mean:.1f}")
-    if replay is not None:
-        buffer.save(replay)
+                    course.add_row(evaluation)
+                    bar.tell(step, f"return {evaluation.mean:.1f}")
+        course.end()
+        if replay is not None:
+            buffer.save(replay)
     return agent
 
 # %% ../nbs/05_dqn.ipynb #c0470998

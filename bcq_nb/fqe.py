@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium.spaces import Box
-from tqdm.auto import trange
 from typing_extensions import Self
 
 from .arguments import Count, Discount, Positive, Probability, Rate, Seed
@@ -25,7 +24,7 @@ from .environments import stream
 from .evidence import Policy, action_probabilities
 from .extrapolation import discounted_sum
 from .guard import check_alive, learn
-from .reports import history_row
+from .reports import Bar, history_row
 from .training import check_fits_batch, check_kind, set_bounds, set_scales
 
 # %% auto #0
@@ -177,7 +176,7 @@ def fit_q(
     starts = starts.to(model.device)
     rng = stream(seed, "sampling")
     every = max(1, updates // LOOKS)
-    for done in trange(0, updates, every, desc="FQE", disable=not progress):
+    for done in Bar(range(0, updates, every), "FQE", progress):
         is_late = done >= 0.75 * updates
         model.optimizer.param_groups[0]["lr"] = config.lr / 10 if is_late else config.lr
         reports = learn(model, buffer, min(every, updates - done), rng)

@@ -6,28 +6,21 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import trange
 
-from .arguments import Count, EnvId, Probability, Seed
+from .arguments import Count, EnvId, NonNegative, Probability, Seed
 from .atari import AtariConfig
 from .buffers import ReplayBuffer
 from .calls import check_calls
-from .checks import check_count, check_probability
-from bcq_nb.environments import (
-    check_fits,
-    default_eps,
-    explore,
-    make_envs,
-    policy_of,
-    reset_envs,
-    spaces_of,
-    step_envs,
-    stream,
-)
-from .frames import make_buffer
+from .environments import check_fits, default_eps, explore, make_envs, policy_of, stream
+from .replay import Play
+from .reports import Bar
+from .resume import Course, policy_digest
+from .stopping import Keeper
 
 # %% auto #0
 __all__ = ['draw_noise', 'generate_buffer', 'action_ratio', 'noise_for_ratio']
@@ -56,33 +49,45 @@ def generate_buffer(
     seed: Seed = 0,                            # of starts and noise
     atari: AtariConfig | None = None,          # preprocessing, for `ALE/…` only
     progress: bool = True,                     # show a bar
+    checkpoint: str | Path | None = None,      # a file, `.npz`, from which the same call goes on after a stop
+    checkpoint_every: NonNegative = 10.0,      # seconds from one writing of it to the next, about
 ) -> ReplayBuffer:                             # a `FrameBuffer` for frames
-    "Let a policy write a batch, each episode with little noise or with much (arXiv 1910.01708). Raises `ValueError`."
-    check_count("steps", steps)
+    """Let a policy write a batch, each episode with little noise or with much (arXiv 1910.01708).
+
+    With `checkpoint`, SIGINT, SIGTERM and SIGHUP raise `Interrupted`, and the same call goes on to the same bits, if
+    the policy always answers the same to an observation (04h). Without, Ctrl-C hands back the buffer so far, with a
+    warning. Raises `ValueError` where policy, environment or checkpoint do not fit.
+    """
     if low_noise_eps is None:
         low_noise_eps = default_eps(env_id)
-    check_probability("low_noise_p", low_noise_p)
-    check_probability("rand_action_p", rand_action_p)
-    check_probability("low_noise_eps", low_noise_eps)
     act = policy_of(policy)
     rng = stream(seed, "generation")
+    call = {"work": "generation", "policy": policy_digest(policy), "env_id": env_id, "steps": steps, "seed": seed,
+            "low_noise_p": low_noise_p, "rand_action_p": rand_action_p, "low_noise_eps": low_noise_eps,
+            "n_envs": n_envs, "atari": atari and asdict(atari)}
 
     with closing(make_envs(env_id, n_envs, seed, atari)) as envs:
         check_fits(policy, envs)
-        obs_space, actions = spaces_of(envs)
-        n_actions = int(actions.n)
-        obs, mask = reset_envs(envs)
-        buffer = make_buffer(steps, obs_space, n_actions, n_envs, masks=mask is not None)
+        play = Play(envs, steps, steps)
+        course = Course(checkpoint, call, {"generation": rng}, play)
         eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
-        for _ in trange(buffer.ring.n_rows, desc="generate", disable=not progress):
-            action = explore(act(obs, mask), eps, n_actions, rng, mask)
-            step = step_envs(envs, action, mask)
-            buffer.add(obs, action, step.reward, step.next_obs, step.terminated, step.truncated, mask, step.next_mask)
-            obs, mask = step.obs, step.mask
-            ended = step.terminated | step.truncated
-            new_eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
-            eps = np.where(ended, new_eps, eps)
-    return buffer
+        if course.go_on(progress):
+            eps = np.array(course.more["eps"])
+        n_rows = play.buffer.ring.n_rows
+        bar = Bar(None, "generate", progress, total=n_rows, initial=course.step)
+        with bar, Keeper(checkpoint, checkpoint_every, course.write) as keeper:
+            for _ in range(course.step, n_rows):
+                action = explore(act(play.obs, play.mask), eps, play.n_actions, rng, play.mask)
+                step = play.step(action)
+                ended = step.terminated | step.truncated
+                new_eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
+                eps = np.where(ended, new_eps, eps)
+                course.more["eps"] = eps.tolist()
+                course.step += 1
+                bar.update()
+                keeper.look()
+        course.end()
+    return play.buffer
 
 # %% ../nbs/06_generation.ipynb #2e125928
 def action_ratio(

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import trange
 
 from .agents import existing
 from .arguments import Count, Seed
@@ -25,6 +24,7 @@ from .environments import stream
 from .evaluation import MARKERS, color_of
 from .guard import check_alive, learn
 from .networks import BCQNetwork
+from .reports import Bar
 from .training import set_scales
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def imitate(
     every = min(100, max(10, len(learned) // size))   # a look after each pass, or sooner
     least, at = math.inf, 0
     best = agent.network.state_dict()
-    for done in trange(0, updates, every, desc="imitation", disable=not progress):
+    for done in Bar(range(0, updates, every), "imitation", progress):
         learn(agent, learned, min(every, updates - done), rng)
         with torch.inference_mode():
             _, logits = agent.target.both(sample.obs)   # (B, n_actions)

@@ -5,14 +5,20 @@
 # %% ../nbs/04d_reports.ipynb #8da04630
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
 import torch
+from tqdm.auto import tqdm
 
 from .arguments import Count, Natural
 from .calls import check_calls
 from .evaluation import Evaluation
 
 # %% auto #0
-__all__ = ['value_metrics', 'Reports', 'history_row', 'count_due']
+__all__ = ['IN_NOTEBOOK', 'value_metrics', 'Reports', 'history_row', 'count_due', 'is_terminal', 'Bar']
 
 # %% ../nbs/04d_reports.ipynb #3082e5ee
 def value_metrics(
@@ -58,8 +64,10 @@ class Reports:
     def table(self) -> torch.Tensor:
         "(n, names): a row for each update, oldest first."
         self.fold()
-        if len(self.blocks) != 1:
-            self.blocks = [torch.cat(self.blocks) if self.blocks else torch.empty(0, len(self.names))]
+        if not self.blocks:
+            return torch.empty(0, len(self.names))
+        if len(self.blocks) > 1:
+            self.blocks = [torch.cat(self.blocks)]
         return self.blocks[0]
 
     def restore(self,
@@ -69,7 +77,7 @@ class Reports:
         "Take over the reports of a training that was interrupted."
         self.clear()
         self.names = names
-        self.blocks = [table]
+        self.blocks = [table] if len(table) > 0 else []
 
     def row(self,
         last: int | None = None,  # of so many of the newest reports, from 1; of all by default
@@ -113,3 +121,40 @@ def count_due(
 
 # %% ../nbs/04d_reports.ipynb #c0a84457
 check_calls(__name__)   # arguments are compared with their annotations (00j)
+
+# %% ../nbs/04d_reports.ipynb #c5ff814c
+IN_NOTEBOOK = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)   # tqdm has looked where it is
+
+
+def is_terminal(
+    stream: Any,   # `sys.stderr`, which is None where there is none
+) -> bool:
+    "Whether somebody can watch what is written."
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+class Bar(tqdm):
+    """The bar of a loop, in a terminal or a notebook. Elsewhere what is told is a plain line on stderr.
+
+    With `progress=False` nothing is shown, and where TQDM_DISABLE=1 is set neither.
+    """
+    def __init__(self,
+        steps: Iterable | None,   # what the loop goes through; None where it calls `update`
+        what: str,                # what is done, "behavioral" for example
+        progress: bool,           # whether to show it
+        **options: Any,           # of tqdm
+    ):
+        has_bar = progress and (IN_NOTEBOOK or is_terminal(sys.stderr))
+        self.has_lines = progress and not has_bar and sys.stderr is not None and not os.environ.get("TQDM_DISABLE")
+        self.what = what
+        hidden = {} if has_bar else {"disable": True}   # where it is not hidden, tqdm reads TQDM_DISABLE itself
+        super().__init__(steps, desc=what, **options, **hidden)
+
+    def tell(self,
+        step: int,    # where the loop is
+        words: str,   # what is to be told: "return 21.3"
+    ) -> None:
+        "Behind the bar, or in a line of its own."
+        self.set_postfix_str(words)
+        if self.has_lines:
+            print(f"{self.what} {step:,}: {words}", file=sys.stderr, flush=True)

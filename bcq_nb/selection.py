@@ -71,8 +71,7 @@ def prune(
 ) -> list[Candidate]:              # in the same order
     "WIS prunes: of those that weights can tell about, all but the best are marked."
     told = [(row.wis.value, row.name) for row in candidates if row.fate == OPEN and row.wis is not None]
-    best_first = sorted(told, reverse=True)
-    pruned = {name for _, name in best_first[finalists:]}
+    pruned = {name for _, name in sorted(told, reverse=True)[finalists:]}   # the best come first
     return [replace(row, fate="pruned by WIS") if row.name in pruned else row for row in candidates]
 
 
@@ -237,15 +236,18 @@ def stopping_points(
     buffer: ReplayBuffer,      # what from
     steps: Count,              # updates in all
     every: Count,              # updates from one copy to the next
-    **options: Any,            # of `train_offline`
-) -> list[Any]:                # copies of the agent, the last after all updates
+    **options: Any,            # of `train_offline`; of a `checkpoint`, one for each copy: NAME-0, NAME-500, …
+) -> list[Any]:                # copies of the agent, the last after all updates; after Ctrl-C those so far
     "Train, and keep a copy of the agent at each stopping point. Raises `ValueError` as `train_offline`."
-    check_count("steps", steps)
-    check_count("every", every)
     copies = []
+    checkpoint = options.pop("checkpoint", None)
     for done in range(0, steps, every):
-        train_offline(agent, buffer, min(every, steps - done), **options)
+        aim = agent.updates + min(every, steps - done)
+        path = None if checkpoint is None else f"{checkpoint}-{done}"
+        train_offline(agent, buffer, aim - agent.updates, checkpoint=path, **options)
         copies.append(deepcopy(agent))
+        if agent.updates < aim:   # stopped by Ctrl-C
+            break
     return copies
 
 # %% ../nbs/09a_selection.ipynb #c0ef5714
