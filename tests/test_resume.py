@@ -477,7 +477,8 @@ def finish(process):
 SLOW = () if "BCQ_KILLS" in os.environ else pytest.mark.slow   # each takes some ten seconds
 
 
-@pytest.mark.parametrize("kind", ["online", pytest.param("generation", marks=SLOW), pytest.param("offline", marks=SLOW)])
+@pytest.mark.parametrize("kind", ["online", pytest.param("generation", marks=SLOW),
+                                  pytest.param("offline", marks=SLOW)])
 def test_killed_work_goes_on(tmp_path, kind):
     whole = begin(kind, tmp_path / "whole")
     whole.stdout.readline()

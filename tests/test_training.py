@@ -5,13 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from bcq_nb import dqn
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, allowed_actions, train_offline
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.checks import refuses
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.fqe import FQE, FQEConfig, fit_q
-from bcq_nb.frames import make_buffer
 from bcq_nb.guard import LOOK, check_alive, learn
 from bcq_nb.imitation import Imitation, imitate
 from bcq_nb.reports import Reports, history_row
@@ -19,18 +17,11 @@ from bcq_nb.training import Exploration
 
 
 @pytest.mark.parametrize("n_envs", [1, 3])
-def test_episodes_are_stored_from_their_first_observation(monkeypatch, n_envs):
-    made = []
-
-    def make_and_keep(*args, **settings):
-        made.append(make_buffer(*args, **settings))
-        return made[-1]
-
-    monkeypatch.setattr(dqn, "make_buffer", make_and_keep)
+def test_episodes_are_stored_from_their_first_observation(tmp_path, n_envs):
     config = DQNConfig(hidden=(8,), batch_size=8)
-    train_behavioral("CartPole-v1", 300, config, Exploration(warmup=60, n_envs=n_envs), eval_episodes=1, progress=False)
-    [buffer] = made
-    episodes = list(buffer)
+    train_behavioral("CartPole-v1", 300, config, Exploration(warmup=60, n_envs=n_envs), eval_episodes=1, progress=False,
+                     replay=tmp_path / "replay.npz")
+    episodes = list(ReplayBuffer.load(tmp_path / "replay.npz"))
     assert len(episodes) > 5
     for episode in episodes:
         assert episode.obs[0].abs().max() <= 0.05          # where CartPole begins
