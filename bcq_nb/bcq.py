@@ -180,7 +180,7 @@ def train_offline(
     progress: bool = True,                 # show a bar
     held_out: ReplayBuffer | None = None,  # transitions on which the loss is measured, and which are not learned from
     checkpoint: str | Path | None = None,  # a file, `.safetensors`, from which the same call goes on after a stop
-    checkpoint_every: float = 10.0,        # seconds from one writing of it to the next, about
+    checkpoint_every: NonNegative = 10.0,  # seconds from one writing of it to the next, about
 ) -> list[dict]:                           # new rows of `agent.history`: one each `eval_every` updates, one at the end
     """Learn from the batch alone; an environment is only evaluated in.
 

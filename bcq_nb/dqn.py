@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from typing_extensions import Self
 
 from .agents import Agent, existing, new_network, pick_device
-from .arguments import Count, Discount, EnvId, Positive, Rate, Seed
+from .arguments import Count, Discount, EnvId, NonNegative, Positive, Rate, Seed
 from .atari import AtariConfig, is_atari
 from .buffers import Batch
 from .calls import check_calls
@@ -191,7 +191,7 @@ def train_behavioral(
     progress: bool = True,                   # show a bar
     replay: str | Path | None = None,        # the file, `.npz`, in which the buffer is kept at the end, if it is to be
     checkpoint: str | Path | None = None,    # a file, `.safetensors`, from which the same call goes on after a stop
-    checkpoint_every: float = 10.0,          # seconds from one writing of it to the next, about
+    checkpoint_every: NonNegative = 10.0,    # seconds from one writing of it to the next, about
 ) -> DQN:                                    # the last policy, with its `history`
     """Train DQN online for a while: the partially trained policy that is to write the batch.
 
@@ -202,8 +202,6 @@ def train_behavioral(
     plan = exploration or (Exploration.atari() if is_atari(env_id) else Exploration())
     check_kind("config", config, DQNConfig)
     check_plan(steps, config.batch_size, plan)
-    check_count("eval_every", eval_every)
-    check_count("eval_episodes", eval_episodes)
     if replay is not None:
         check_place(replay)
     n = plan.n_envs

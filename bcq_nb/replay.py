@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
 
+from .arguments import Count
+from .calls import check_calls
 from .checkpoints import Progress
 from .environments import Step, reset_envs, spaces_of, step_envs
 from .frames import make_buffer
@@ -30,8 +32,8 @@ class Play:
     """
     def __init__(self,
         envs: VectorEnv,  # from `make_envs`
-        capacity: int,    # of the buffer
-        steps: int,       # that will be played, of all environments together; rounded up
+        capacity: Count,  # of the buffer
+        steps: Count,     # that will be played, of all environments together; rounded up
     ):
         obs_space, actions = spaces_of(envs)
         self.envs = envs
@@ -86,3 +88,6 @@ class Play:
             warnings.warn("the environment does not repeat itself, although seed and actions are the same: what "
                           "follows goes on from other transitions than before, and will not be the same to the bit",
                           stacklevel=3)
+
+# %% ../nbs/04g_replay.ipynb #39a49d0a
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -17,10 +17,12 @@ import numpy as np
 import torch
 
 from .agents import Agent
+from .archives import load_arrays, save_arrays
 from .buffers import ReplayBuffer
+from .calls import check_calls
 from .checkpoints import Progress
 from .evaluation import Evaluation
-from .files import check_place, load_arrays, name_damage, save_arrays
+from .files import check_place, name_damage
 from .guard import check_alive
 from .replay import Play
 from .reports import Reports, history_row
@@ -237,3 +239,6 @@ class Training(Course):
     def rows(self) -> list[dict]:
         "The rows of history that this training has added."
         return self.agent.history[self.first_row:]
+
+# %% ../nbs/04h_resume.ipynb #daa7dba3
+check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -17,6 +17,9 @@ from typing import Any
 
 from typing_extensions import Self
 
+from .arguments import NonNegative
+from .calls import check_calls
+
 # %% auto #0
 __all__ = ['SIGNALS', 'WRITING', 'Interrupted', 'Requests', 'Keeper']
 
@@ -100,7 +103,7 @@ class Keeper(Requests):
     """
     def __init__(self,
         path: str | Path | None,    # the file, or None
-        every: float,               # seconds from one writing to the next, about
+        every: NonNegative,         # seconds from one writing to the next, about
         write: Callable[[], None],  # writes it: the work as it is between two steps
     ):
         super().__init__()
@@ -133,3 +136,6 @@ class Keeper(Requests):
         if error is None:
             raise Interrupted(self.signum)
         return False
+
+# %% ../nbs/04f_stopping.ipynb #20c951c3
+check_calls(__name__)   # arguments are compared with their annotations (00j)
