@@ -40,8 +40,9 @@ def log_of(obs=1.0, reward=1.0, ends=0.1, n_actions=2):
     seen = (obs * rng.uniform(-1, 1, (N + 1, 3))).astype(np.float32)
     over = rng.random(N) < ends
     cut = np.arange(N) == N - 1
-    return ReplayBuffer.from_arrays(seen[:-1], rng.integers(n_actions, size=N), reward * rng.uniform(-1, 1, N),
-                                    seen[1:], over, cut & ~over, n_actions)
+    action = rng.integers(n_actions, size=N)
+    rewards = (reward * rng.uniform(-1, 1, N)).astype(np.float32)
+    return ReplayBuffer.from_arrays(seen[:-1], action, rewards, seen[1:], over, cut & ~over, n_actions)
 
 
 def spoiled(column, value, share=1 / N, **numbers):
