@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test check sync notebooks slow docs test-site test-wheel
+.PHONY: help run test check sync notebooks slow docs test-site test-wheel lowest
 help:         ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -53,3 +53,12 @@ test-wheel: $(VENV)/dev    ## the built package in an environment of its own, an
 	$(PYTHON) -m venv _build/wheel
 	_build/wheel/bin/pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[data,minari]" nbclient ipykernel
 	$(BIN)/pytest -n 2 --maxschedchunk 1 -m slow tests/test_wheel.py
+
+lowest:                    ## the lowest versions that settings.ini allows, in an environment of their own: the command and its tests
+	rm -rf _build/lowest
+	$(PYTHON) -m venv _build/lowest
+	sed -nE 's/^(data_)?requirements = //p' settings.ini | tr ' ' '\n' | sed 's/>=\(.*\)/==\1.*/' > _build/lowest/pins.txt
+	_build/lowest/bin/pip install --quiet --requirement _build/lowest/pins.txt pytest
+	_build/lowest/bin/pip install --quiet --no-deps .
+	cd _build/lowest && bin/bcq pipeline --behavioral.steps 2000 --generate.steps 2000 --train.updates 200
+	_build/lowest/bin/pytest tests/test_cli.py tests/test_fit.py tests/test_choose.py

@@ -185,6 +185,7 @@ def main(
     try:
         with warnings.catch_warnings():
             warnings.showwarning = say_warning
+            warnings.filterwarnings("ignore", "The value of the smallest subnormal")   # we asked for that
             status = status_of(sys.argv[1:] if args is None else args)
     finally:
         let_go(sys.stdout)

@@ -5,7 +5,11 @@
 # %% ../nbs/19f_words.ipynb #7d7dcb18
 from __future__ import annotations
 
+import io
+import re
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, make_dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -46,7 +50,7 @@ from bcq_nb.runs import (
 from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Train, default_settings
 
 # %% auto #0
-__all__ = ['LOG', 'RUNS', 'ROWS', 'COMMANDS', 'check_pipeline', 'run_pipeline', 'Command', 'check_command', 'read_words',
+__all__ = ['LOG', 'RUNS', 'ROWS', 'COMMANDS', 'BOX', 'check_pipeline', 'run_pipeline', 'Command', 'check_command', 'read_words',
            'defaults_of', 'parse', 'run_words']
 
 # %% ../nbs/19f_words.ipynb #312fb4ef
@@ -111,13 +115,19 @@ def check_command(name: str) -> None:
         raise ValueError(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}{meant}")
 
 # %% ../nbs/19f_words.ipynb #fbce3b18
+BOX = re.compile("[│╭╮╰╯─]|-{5,}")   # what tyro draws around an error
+
+
 def read_words(
     name: str,                 # of the command
     words: list[str],          # after that name
     defaults: dict[type, Any], # of what is not said: class -> an object of it; a class's own where there is none
     **options,                 # of `tyro.cli`
 ) -> tuple:                    # the paths, and an object of each kind
-    "Let tyro read the words. Where it cannot, it explains why and raises `SystemExit`."
+    """Let tyro read the words.
+
+    Raises `ValueError` for a value that a class refuses, and `SystemExit` for all else: then tyro has explained why.
+    """
     import tyro
 
     command = COMMANDS[name]
@@ -128,8 +138,17 @@ def read_words(
         parts.append((path, Annotated[kind, tyro.conf.Positional, tyro.conf.arg(help=what, metavar=path.upper())]))
     for kind in command.kinds:
         parts.append((kind.__name__, Annotated[kind, flat], field(default=defaults.get(kind, MISSING))))
-    read = tyro.cli(make_dataclass("Words", parts, kw_only=True), prog=f"bcq {name}",
-                    description=command.kinds[-1].__doc__, args=words, **options)
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            read = tyro.cli(make_dataclass("Words", parts, kw_only=True), prog=f"bcq {name}",
+                            description=command.kinds[-1].__doc__, args=words, **options)
+    except SystemExit:
+        refused = re.search(r"Error parsing \S+: (.*)", " ".join(BOX.sub(" ", told.getvalue()).split()))
+        if refused:
+            raise ValueError(refused[1]) from None
+        print(told.getvalue(), end="", file=sys.stderr)
+        raise
     words_read = read[0] if isinstance(read, tuple) else read     # beside the words that tyro did not know
     return tuple(getattr(words_read, part[0]) for part in parts)
 

@@ -134,7 +134,7 @@ def test_help_says_what_each_group_and_each_flag_is(bcq):
 def test_atari_has_defaults_of_its_own(bcq):
     "They show in the help, shrink with the run, and give way to the user's words"
     pong = "--env ALE/Pong-v5"
-    assert "6.25e-05" in bcq(f"train {pong} --help")[1]
+    assert re.search(r"6\.25e-0?5", bcq(f"train {pong} --help")[1])
     _, settings = parse("behavioral", f"{pong} --steps 100000".split())
     assert settings == default_settings("ALE/Pong-v5", 100_000).behavioral
     assert (settings.exploration.warmup, settings.exploration.eps_updates) == (2_000, 25_000)
@@ -256,8 +256,8 @@ def test_a_damaged_record_is_named(bcq, story, tmp_path):
     path = tmp_path / "runs/CartPole-v1/seed0/config.json"
     record = json.loads(path.read_text())
     for text, answer in {
-        "": "cannot be read", "[1]": "is no record of this version", '{"name": "npm"}': "is no record of this version",
-        path.read_text()[:90]: "cannot be read", json.dumps({**record, "version": 99}): "pip install -U bcq_nb",
+        "": "or it is damaged", "[1]": "or it is damaged", '{"name": "npm"}': "is no record of this version",
+        path.read_text()[:90]: "or it is damaged", json.dumps({**record, "version": 99}): "pip install -U bcq_nb",
         json.dumps({**record, "env": "Acrobot-v1"}): "was changed by hand",
     }.items():
         path.write_text(text)
