@@ -192,8 +192,9 @@ def name_damage(
             raise   # it has its name already
         if isinstance(error, Misfit):
             raise ValueError(f"{name}: {error}") from error
+        why, *_ = [*str(error).splitlines(), ""]   # PyTorch says much more
         raise ValueError(f"{name} is not {what} that this package saved, or it is damaged "
-                         f"({type(error).__name__}: {error})") from error
+                         f"({type(error).__name__}: {why})") from error
 
 # %% ../nbs/00c_files.ipynb #9fb5c5f6
 def read_json(
@@ -240,7 +241,7 @@ def read_rows(
     with name_damage(path, "a table of numbers"):
         text = check_file(path).read_text(encoding="utf-8")
         names, *rows = csv.reader(text.splitlines(keepends=True), strict=True)
-        if not text.endswith("\n") or len(set(names)) < len(names) or "" in names:
+        if not text.endswith("\n") or len(set(names)) < len(names) or "" in names or not names:
             raise ValueError("its last line is cut short, or its columns have no names of their own")
         return [read_row(names, row) for row in rows]
 
