@@ -87,8 +87,8 @@ def place_of(
         place = Path(os.path.realpath(place))
     if place.is_dir():
         raise ValueError(f"{str(path)!r} is a folder: give the path of a file")
-    if place.exists() and not place.is_file():
-        raise ValueError(f"{str(path)!r} is a device or a pipe: give the path of a file")
+    if place.is_symlink() or (place.exists() and not place.is_file()):
+        raise ValueError(f"{str(path)!r} is a device, a pipe or a link to itself: give the path of a file")
     return place
 
 
