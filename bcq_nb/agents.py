@@ -22,7 +22,7 @@ from .tables import is_frame
 from .weights import network_for
 
 # %% auto #0
-__all__ = ['Net', 'UNUSUAL', 'pick_device', 'new_network', 'number_tensor', 'check_large', 'obs_tensor', 'mask_tensor',
+__all__ = ['Net', 'BYTES', 'UNUSUAL', 'pick_device', 'new_network', 'number_tensor', 'check_large', 'obs_tensor', 'mask_tensor',
            'existing', 'Agent']
 
 # %% ../nbs/04c_agents.ipynb #b53abdf7
@@ -55,6 +55,7 @@ def new_network(
         return network_for(make_network, obs_space, n_actions, config)
 
 # %% ../nbs/04c_agents.ipynb #1cf8a142
+BYTES = np.dtype(np.uint8)
 UNUSUAL = torch.uint16, torch.uint32, torch.uint64   # PyTorch keeps these, and does not compute with them
 
 
@@ -65,7 +66,7 @@ def number_tensor(
 ) -> torch.Tensor:         # the same numbers
     "Numbers on a device. Raises `ValueError` for tables, whose columns may be in any order, for text and for objects."
     if isinstance(value, torch.Tensor) and not value.is_complex():
-        return value.to(device, torch.float64 if value.dtype in UNUSUAL else value.dtype)
+        return (value.double() if value.dtype in UNUSUAL else value).to(device)
     try:
         array = np.empty(0, object) if hasattr(value, "__dataframe__") else np.asarray(value)
     except ValueError:             # parts that do not fit together, such as what an environment's reset gives
@@ -102,7 +103,7 @@ def obs_tensor(
     if given.shape[1:] != space.shape:
         raise ValueError(f"obs has shape {tuple(given.shape)}: this agent takes {space.shape} "
                          "with a batch axis in front")
-    takes_bytes, are_bytes = space.dtype == np.uint8, given.dtype == torch.uint8
+    takes_bytes, are_bytes = space.dtype is BYTES, given.dtype is torch.uint8
     if takes_bytes and are_bytes:
         return given
     if takes_bytes and given.is_floating_point() or are_bytes and len(space.shape) == 3:

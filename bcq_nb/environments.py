@@ -157,9 +157,10 @@ def step_envs(
 
     Raises `ValueError` for actions that do not exist, and when a mask comes with some observations only.
     """
-    n_envs, n_actions = envs.num_envs, int(spaces_of(envs)[1].n)
+    n_envs, n_actions = envs.num_envs, int(envs.single_action_space.n)   # type: ignore[attr-defined]
     obs, reward, terminated, truncated, info = envs.step(check_actions(action, n_envs, n_actions, mask))
-    new_mask = mask_after(mask, info, n_envs, n_actions)
+    nowhere = mask is None and "action_mask" not in info                 # as nearly everywhere
+    new_mask = None if nowhere else mask_after(mask, info, n_envs, n_actions)
     next_obs, next_mask = obs, new_mask
     ended = terminated | truncated
     if ended.any():

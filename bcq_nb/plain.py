@@ -5,6 +5,8 @@
 # %% ../nbs/02e_plain.ipynb #84429c7f
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from math import isfinite
 from typing import Any, cast
@@ -14,13 +16,14 @@ import numpy as np
 from gymnasium.spaces import Box
 from gymnasium.vector import VectorEnv
 
-from .arguments import EnvId, Seed
+from .arguments import EnvId
 from .calls import check_calls
 from .checks import survives
 from .masks import read_masks
 
 # %% auto #0
-__all__ = ['MOST_STEPS', 'plain_obs', 'plain_number', 'plain_flag', 'Plain', 'check_stacks_of', 'limit_of', 'begin_anew']
+__all__ = ['MOST_STEPS', 'plain_obs', 'plain_number', 'plain_flag', 'check_stacks_of', 'limit_of', 'begin_anew', 'mask_alone',
+           'Plain']
 
 # %% ../nbs/02e_plain.ipynb #1b5bcebd
 def plain_obs(
@@ -28,6 +31,8 @@ def plain_obs(
     space: Box,     # what it announced
 ) -> np.ndarray:    # its own copy, in shape and type of the space
     "An observation as an array. Raises `ValueError` for another shape and for what the type cannot hold."
+    if type(obs) is np.ndarray and obs.dtype == space.dtype and obs.shape == space.shape:
+        return obs.copy()
     try:
         given = np.asarray(obs)
     except ValueError:                        # rows of several lengths
@@ -67,56 +72,6 @@ def plain_flag(
     if not is_flag:
         raise ValueError(f"{name} is {value!r}: it must be True or False")
     return bool(given.item())
-
-# %% ../nbs/02e_plain.ipynb #d9567c2e
-class Plain(gym.Wrapper):
-    """One environment whose arrays are its own, and whose numbers are what its spaces say.
-
-    Raises `ValueError` where an observation, a reward or an end cannot be taken for one.
-    """
-    def __init__(self, env: gym.Env):
-        super().__init__(env)
-        self.space = cast(Box, env.observation_space)
-
-    def refuse(self, error: ValueError) -> ValueError:
-        "The error, with the name of the environment."
-        name = "the environment" if self.spec is None else self.spec.id
-        return ValueError(f"{name}: {error}")
-
-    def own(self, obs: Any, info: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        "A copy of an observation, and of the mask."
-        space = self.space
-        if type(obs) is np.ndarray and obs.dtype == space.dtype and obs.shape == space.shape:
-            obs = obs.copy()
-        else:
-            obs = plain_obs(obs, space)
-        if info and "action_mask" in info:
-            return obs, {"action_mask": deepcopy(info["action_mask"])}
-        return obs, {}
-
-    def reset(self, *, seed: Seed | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
-        "Begin an episode."
-        begun = self.env.reset(seed=seed, options=options)
-        try:
-            if not isinstance(begun, tuple) or len(begun) != 2:
-                raise ValueError(f"reset gives {begun!r}, and Gymnasium asks for a pair: the observation, a dictionary")
-            return self.own(*begun)
-        except ValueError as error:
-            raise self.refuse(error) from error
-
-    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        "One step."
-        obs, reward, terminated, truncated, info = self.env.step(action)
-        try:
-            obs, info = self.own(obs, info)
-            if not isinstance(reward, float) or not isfinite(reward):
-                reward = plain_number("reward", reward)
-            if type(terminated) is not bool or type(truncated) is not bool:
-                terminated = plain_flag("terminated", terminated)
-                truncated = plain_flag("truncated", truncated)
-        except ValueError as error:
-            raise self.refuse(error) from error
-        return obs, reward, terminated, truncated, info
 
 # %% ../nbs/02e_plain.ipynb #fafe17d9
 def check_stacks_of(
@@ -165,3 +120,51 @@ def begin_anew(
 
 # %% ../nbs/02e_plain.ipynb #c0ac7938
 check_calls(__name__)   # arguments are compared with their annotations (00j)
+
+# %% ../nbs/02e_plain.ipynb #2e6713cd
+def mask_alone(
+    info: Any,            # what an environment tells besides: a dictionary, or None
+) -> dict[str, Any]:      # with a copy of the mask, if there is one
+    "What is used of it."
+    return {"action_mask": deepcopy(info["action_mask"])} if info and "action_mask" in info else {}
+
+
+class Plain(gym.Wrapper):
+    """One environment whose arrays are its own, and whose numbers are what its spaces say.
+
+    Raises `ValueError` where an observation, a reward or an end cannot be taken for one.
+    """
+    def __init__(self, env: gym.Env):
+        super().__init__(env)
+        self.space = cast(Box, env.observation_space)
+        self.dtype, self.shape = self.space.dtype, self.space.shape
+
+    def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        "Begin an episode."
+        begun = self.env.reset(seed=seed, options=options)
+        with self.named():
+            if not isinstance(begun, tuple) or len(begun) != 2:
+                raise ValueError(f"reset gives {begun!r}, and Gymnasium asks for a pair: the observation, a dictionary")
+            return plain_obs(begun[0], self.space), mask_alone(begun[1])
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        "One step."
+        given: Any = self.env.step(action)
+        obs, reward, terminated, truncated, info = given
+        is_plain = (type(obs) is np.ndarray and obs.dtype is self.dtype and obs.shape == self.shape
+                    and type(reward) is float and isfinite(reward)
+                    and type(terminated) is bool and type(truncated) is bool)
+        if is_plain:                      # as nearly always
+            return obs.copy(), reward, terminated, truncated, mask_alone(info) if info else {}
+        with self.named():
+            return (plain_obs(obs, self.space), plain_number("reward", reward), plain_flag("terminated", terminated),
+                    plain_flag("truncated", truncated), mask_alone(info))
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        "An error inside says which environment it is about."
+        try:
+            yield
+        except ValueError as error:
+            name = "the environment" if self.spec is None else self.spec.id
+            raise ValueError(f"{name}: {error}") from error

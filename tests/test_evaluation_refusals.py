@@ -1,10 +1,14 @@
 """What `evaluate` refuses, and what it says."""
+import gc
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
+from bcq_nb.atari import AtariConfig
 from bcq_nb.evaluation import evaluate, plot_returns
 
 
@@ -46,3 +50,21 @@ def test_what_cannot_be_measured(policy, settings, words):
 def test_a_curve_without_returns(rows):
     with pytest.raises(ValueError, match="the history of 'BCQ' has no .*eval_env"):
         plot_returns({"BCQ": rows})
+
+
+def memory():
+    "Megabytes that this process has in memory, less what Python could give back"
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
+@pytest.mark.parametrize(("env_id", "episodes", "times"), [("CartPole-v1", 4, 60), ("ALE/Pong-v5", 2, 8)])
+def test_memory_does_not_grow(env_id, episodes, times):
+    short = AtariConfig(max_episode_steps=20)
+    for k in range(times):
+        evaluate(zeros, env_id, episodes, seed=k, atari=short)
+        if k == 2:
+            before, files = memory(), len(os.listdir("/proc/self/fd"))
+    assert memory() - before < 8 and len(os.listdir("/proc/self/fd")) <= files
