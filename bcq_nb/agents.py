@@ -22,7 +22,7 @@ from .tables import is_frame
 from .weights import network_for
 
 # %% auto #0
-__all__ = ['Net', 'BYTES', 'UNUSUAL', 'pick_device', 'new_network', 'number_tensor', 'check_large', 'obs_tensor', 'mask_tensor',
+__all__ = ['Net', 'BYTES', 'WIDER', 'pick_device', 'new_network', 'number_tensor', 'check_large', 'obs_tensor', 'mask_tensor',
            'existing', 'Agent']
 
 # %% ../nbs/04c_agents.ipynb #b53abdf7
@@ -56,7 +56,7 @@ def new_network(
 
 # %% ../nbs/04c_agents.ipynb #1cf8a142
 BYTES = np.dtype(np.uint8)
-UNUSUAL = torch.uint16, torch.uint32, torch.uint64   # PyTorch keeps these, and does not compute with them
+WIDER = {torch.uint16: torch.int64, torch.uint32: torch.int64, torch.uint64: torch.float64}   # PyTorch only keeps these
 
 
 def number_tensor(
@@ -66,7 +66,7 @@ def number_tensor(
 ) -> torch.Tensor:         # the same numbers
     "Numbers on a device. Raises `ValueError` for tables, whose columns may be in any order, for text and for objects."
     if isinstance(value, torch.Tensor) and not value.is_complex():
-        return (value.double() if value.dtype in UNUSUAL else value).to(device)
+        return value.to(device, WIDER.get(value.dtype, value.dtype))
     try:
         array = np.empty(0, object) if hasattr(value, "__dataframe__") else np.asarray(value)
     except ValueError:             # parts that do not fit together, such as what an environment's reset gives

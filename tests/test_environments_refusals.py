@@ -184,3 +184,58 @@ def test_the_predict_of_another_library():
         evaluate(Model(), "CartPole-v1", 2)
     with pytest.raises(ValueError, match="the policy answers"):
         evaluate(Model().predict, "CartPole-v1", 2)
+
+
+@pytest.mark.parametrize("use", [
+    make_envs,
+    make_env,
+    lambda env_id: evaluate(zeros, env_id, 1),
+    lambda env_id: record_video(zeros, env_id, "never.mp4"),
+    lambda env_id: generate_buffer(zeros, env_id, 8),
+])
+@pytest.mark.parametrize(("env_id", "words"), [
+    ("nowhere:CartPole-v1", "nowhere:CartPole-v1: the module 'nowhere', .*could not be imported .*ModuleNotFoundError"),
+    ("nowhere.at.all:X-v0", "the module 'nowhere.at.all'"),
+    (":X-v0", "the module ''"),
+    ("fails_at_import:X-v0", "the module 'fails_at_import', .*could not be imported .ZeroDivisionError"),
+    ("registers_walk:Wlak-v0", "there is no environment 'registers_walk:Wlak-v0': did you mean registers_walk:Walk-v0"),
+])
+def test_ids_with_a_module(env_id, words, use, tmp_path, monkeypatch):
+    (tmp_path / "fails_at_import.py").write_text("1 / 0")
+    (tmp_path / "registers_walk.py").write_text("import gymnasium; gymnasium.register('Walk-v0', 'gymnasium.envs.x:X')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises((ValueError, ImportError), match=words):
+        use(env_id)
+
+
+def test_a_module_that_is_there():
+    for make in (make_envs, make_env):
+        with closing(make("gymnasium:CartPole-v1", seed=2)) as named, closing(make("CartPole-v1", seed=2)) as plain:
+            np.testing.assert_array_equal(named.reset()[0], plain.reset()[0])
+        with closing(make("ale_py:ALE/Pong-v5", seed=2)) as named, closing(make("ALE/Pong-v5", seed=2)) as plain:
+            np.testing.assert_array_equal(named.reset()[0], plain.reset()[0])
+    assert default_eps("ale_py:ALE/Pong-v5") == 0.001
+
+
+def test_a_large_seed():
+    for seed in (2**32, 2**70):
+        first, again = (evaluate(zeros, "CartPole-v1", 2, seed).returns for _ in range(2))
+        np.testing.assert_array_equal(first, again)
+        make_env("ALE/Pong-v5", seed).reset()
+
+
+def test_a_policy_that_answers_tensors():
+    torch = pytest.importorskip("torch")
+    answers = evaluate(lambda obs: torch.zeros(len(obs), dtype=torch.int64, requires_grad=False), "CartPole-v1", 3)
+    np.testing.assert_array_equal(answers.returns, evaluate(zeros, "CartPole-v1", 3).returns)
+
+
+def test_the_error_of_predict_says_how_to_wrap_it():
+    class Model:
+        def predict(self, obs):
+            return np.zeros(len(obs), int), None
+
+    with pytest.raises(TypeError, match=r"lambda obs: model.predict\(obs\)\[0\]"):
+        evaluate(Model(), "CartPole-v1", 1)
+    model = Model()
+    assert evaluate(lambda obs: model.predict(obs)[0], "CartPole-v1", 1).lengths > 0

@@ -8,7 +8,7 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from bcq_nb.evaluation import evaluate
-from bcq_nb.film import record_video, save_gif, show_video
+from bcq_nb.film import check_film, record_video, save_gif, show_video
 from bcq_nb.video import read_frames, video_writer
 
 
@@ -166,3 +166,52 @@ def test_a_gif(video, tmp_path):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             save_gif(video, tmp_path / "y.gif", **wrong)
     assert [path.name for path in tmp_path.iterdir()] == ["x.gif"]
+
+
+class Raises(Drawn):
+    "Cannot draw, and finds out late"
+    def render(self):
+        raise RuntimeError("no display")
+
+
+class Grows(Drawn):
+    "Draws a larger picture each time"
+    def render(self):
+        return np.zeros((40 + 2 * self.t, 60, 3), np.uint8)
+
+
+for kind in (Raises, Grows):
+    gym.register(f"{kind.__name__}-v0", entry_point=kind, kwargs={"drawn": None})
+
+
+def test_pictures_of_several_sizes(tmp_path):
+    with pytest.raises(ValueError, match=r"a picture of shape \(42, 60, 3\) came after one of \(40, 60, 3\)"):
+        record_video(zeros, "Grows-v0", tmp_path / "x.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("env_id", "words"), [
+    ("Unseen-v0", "Unseen-v0 cannot be filmed: it has no render_mode='rgb_array'"),
+    ("Drawn-None-v0", "gave no picture but None"),
+    ("Drawn-fractions-v0", "type float64"),
+    ("Raises-v0", "render() of the environment fails (RuntimeError: no display)"),
+    ("CartPol-v1", "did you mean CartPole-v1"),
+    ("ALE/Pog-v5", "ALE/Pong-v5"),
+    ("nowhere:X-v0", "could not be imported"),
+])
+def test_a_film_that_will_fail_is_known_before(env_id, words, tmp_path):
+    reason = check_film(env_id)
+    assert words in reason and "\n" not in reason
+    with pytest.raises((ValueError, ImportError)) as error:
+        record_video(zeros, env_id, tmp_path / "x.mp4")
+    assert str(error.value) == reason
+
+
+def test_a_film_that_will_not_fail(monkeypatch):
+    for env_id in ("CartPole-v1", "Drawn-gray-v0", "ALE/Pong-v5", "ale_py:ALE/Pong-v5"):
+        assert check_film(env_id) is None
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+    assert "/nowhere/ffmpeg" in check_film("CartPole-v1")
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE")
+    monkeypatch.setitem(sys.modules, "pygame", None)
+    assert "CartPole-v1 needs a package that is not installed" in check_film("CartPole-v1")
