@@ -121,7 +121,8 @@ def write_candidates(
             continue
         with at_work(phase):
             copies = stopping_points(agents[threshold], learn_from, settings.updates, settings.every,
-                                     seed=run.place.seed, eval_every=settings.eval_every, held_out=choose_by)
+                                     seed=run.place.seed, eval_every=settings.eval_every, held_out=choose_by,
+                                     checkpoint=phase.checkpoint)
             with keeping(phase):
                 for agent, name in zip(copies, phase.files, strict=True):
                     agent.save(run.folder / name)

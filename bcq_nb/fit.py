@@ -61,7 +61,7 @@ def write_policy(
         return
     with at_work(phase):
         rows = train_offline(agent, train, settings.updates, eval_every=settings.eval_every, seed=run.place.seed,
-                             held_out=held_out)
+                             held_out=held_out, checkpoint=phase.checkpoint)
         with keeping(phase):
             agent.save(run.agent)
             save_figure(run.folder / "losses.png", plot_losses(rows, agent.bounds))

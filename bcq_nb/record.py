@@ -247,7 +247,8 @@ def keeping(
     yield
     record["files"][phase.title] = {name: fingerprint(folder / name) for name in phase.files}
     write_record(folder, record)
-    phase.checkpoint.unlink(missing_ok=True)
+    for path in folder.glob(f"{phase.checkpoint.name}*"):
+        path.unlink()
 
 # %% ../nbs/18a_record.ipynb #67e0654f
 check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -157,7 +157,8 @@ def write_behavior(run: Run, settings: Behavioral) -> None:
     replay = run.folder / ".replay.npz" if settings.keep_replay else None   # by this name until the phase has ended
     with at_work(phase):
         agent = train_behavioral(run.env, settings.steps, settings.dqn, settings.exploration, run.seed,
-                                 settings.eval_every, settings.eval_episodes, run.atari, run.device, replay=replay)
+                                 settings.eval_every, settings.eval_episodes, run.atari, run.device, replay=replay,
+                                 checkpoint=phase.checkpoint)
         with keeping(phase):
             agent.save(run.folder / "behavioral.safetensors")
             write_rows(run.folder / "behavioral.csv", agent.history)
@@ -189,7 +190,8 @@ def write_batch(run: Run, settings: Generate) -> None:
     check_batch(run, settings)
     with at_work(phase):
         batch = generate_buffer(policy, run.env, settings.steps, settings.low_noise_p, settings.rand_action_p,
-                                default_eps(run.env), settings.n_envs, run.seed, run.atari)
+                                default_eps(run.env), settings.n_envs, run.seed, run.atari,
+                                checkpoint=phase.checkpoint)
         with keeping(phase):
             batch.save(run.folder / "batch.npz")
             write_rows(run.folder / "batch.csv", [episode_row(batch, slots) for slots in batch.episodes()])
@@ -211,7 +213,7 @@ def write_bcq(run: Run, settings: Train) -> None:
     agent = DiscreteBCQ(batch.obs_space, batch.n_actions, settings.bcq, run.seed, run.device)
     with at_work(phase):
         rows = train_offline(agent, batch, settings.updates, run.env, settings.eval_every, settings.eval_episodes,
-                             default_eps(run.env), run.seed, run.atari)
+                             default_eps(run.env), run.seed, run.atari, checkpoint=phase.checkpoint)
         with keeping(phase):
             agent.save(run.folder / "bcq.safetensors")
             write_rows(run.folder / "bcq.csv", rows)

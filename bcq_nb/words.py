@@ -171,7 +171,8 @@ def parse(
     check_command(name)
     defaults = defaults_of(DEFAULT_ENV)
     if Run in COMMANDS[name].kinds:
-        run, settings = read_words(name, words, defaults, add_help=False, return_unknown_args=True)
+        told = [word for word in words if word not in ("-h", "--help")]   # of the second reading, with its defaults
+        run, settings = read_words(name, told, defaults, add_help=False, return_unknown_args=True)
         behavioral = getattr(settings, "behavioral", settings)
         defaults = defaults_of(run.env, getattr(behavioral, "steps", 20_000))
     return read_words(name, words, defaults)
