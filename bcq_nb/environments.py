@@ -74,8 +74,8 @@ def check_spaces(
     if not is_vector and not is_stack:
         raise ValueError(f"{env_id} has observations of shape {shape}: "
                          "vectors (n,) and stacked frames (stack, height, width) are taken; "
-                         "gymnasium.wrappers has ResizeObservation, GrayscaleObservation and "
-                         'FrameStackObservation(env, 4, padding_type="zero")')
+                         "of gymnasium.wrappers, FlattenObservation makes a vector; of pictures ResizeObservation, "
+                         'GrayscaleObservation and FrameStackObservation(env, 4, padding_type="zero") make a stack')
     if is_stack:
         check_stacks_of(env_id, Plain(gym.make(env_id, disable_env_checker=True)))
 

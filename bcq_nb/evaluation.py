@@ -5,7 +5,6 @@
 # %% ../nbs/03a_evaluation.ipynb #1efd57d8
 from __future__ import annotations
 
-import warnings
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -15,7 +14,7 @@ import numpy as np
 
 from .arguments import Count, EnvId, Probability, Seed
 from .atari import AtariConfig
-from .calls import check_calls
+from .calls import check_calls, warn
 from .checks import check_count, check_probability
 from .environments import check_fits, explore, make_envs, policy_of, reset_envs, spaces_of, step_envs, stream
 from .plain import begin_anew, limit_of
@@ -122,9 +121,9 @@ def evaluate(
     returns, lengths, were_cut = (np.array(column) for column in zip(*counted, strict=True))
     n_cut = int(were_cut.sum())
     if n_cut > 0:
-        warnings.warn(f"{env_id}: {n_cut} of {episodes} episodes did not end and were cut after {limit:,} steps, so "
-                      "these returns say less than they seem to: give the environment a limit with "
-                      "gymnasium.register(..., max_episode_steps=...), or another max_steps", stacklevel=2)
+        warn(f"{env_id}: {n_cut} of {episodes} episodes did not end and were cut after {limit:,} steps, so these "
+             "returns say less than they seem to: give the environment a limit with "
+             "gymnasium.register(..., max_episode_steps=...), or another max_steps")
     return Evaluation(returns, lengths, n_cut)
 
 # %% ../nbs/03a_evaluation.ipynb #47a1f070

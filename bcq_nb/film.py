@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,8 +29,8 @@ from .panel import Panel, action_names, ask
 from .video import as_picture, check_ffmpeg, read_frames, video_writer
 
 # %% auto #0
-__all__ = ['Shot', 'as_row', 'reason', 'picture_of', 'speed_of', 'check_film', 'film_episode', 'Recording', 'record_video',
-           'Html', 'data_uri', 'show_video', 'side_by_side', 'save_gif']
+__all__ = ['Shot', 'as_row', 'reason', 'picture_of', 'is_speed', 'speed_of', 'check_film', 'film_episode', 'Recording',
+           'record_video', 'Html', 'data_uri', 'show_video', 'side_by_side', 'save_gif']
 
 # %% ../nbs/03c_film.ipynb #44c7fe19
 class Shot(NamedTuple):
@@ -70,12 +69,19 @@ def picture_of(
     return as_picture(drawn)
 
 
+def is_speed(
+    fps: Any,         # frames a second
+) -> bool:
+    "Whether a film can have this speed."
+    return is_number(fps) and 0.01 <= fps <= 1_000
+
+
 def speed_of(
     env: gym.Env,     # from `make_env`
 ) -> float:           # frames a second
     "What an environment says of its speed, or 30 where it says nothing that is one."
     speed: Any = (env.metadata or {}).get("render_fps")
-    return float(speed) if is_number(speed) and 0 < speed < math.inf else 30.0
+    return float(speed) if is_speed(speed) else 30.0
 
 
 def check_film(
@@ -151,7 +157,8 @@ def record_video(
     episodes = check_count("episodes", episodes)
     steps_left = check_count("max_steps", max_steps)
     eps = check_probability("eps", eps)
-    fps = None if fps is None else check_above_zero("fps", fps)
+    if fps is not None and not is_speed(fps):
+        raise ValueError(f"fps is {fps!r}: it must be a number above 0, from 0.01 to 1,000")
     path = Path(path)
     if path.suffix != ".mp4":
         raise ValueError(f"path is {str(path)!r}: the name of a video ends in .mp4")
@@ -238,7 +245,7 @@ def save_gif(
     width = check_count("width", width)
     fps, seconds = check_above_zero("fps", fps), check_above_zero("seconds", seconds)
     frames = read_frames(mp4_path, fps, seconds)
-    height = round(frames[0].height * width / frames[0].width)
+    height = max(1, round(frames[0].height * width / frames[0].width))
     small = [frame.resize((width, height), Image.Resampling.LANCZOS) for frame in frames]
     all_in_one = Image.fromarray(np.concatenate([np.asarray(frame) for frame in small]))    # below each other
     palette = all_in_one.quantize(64)

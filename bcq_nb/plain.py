@@ -149,8 +149,15 @@ class Plain(gym.Wrapper):
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         "One step."
-        given: Any = self.env.step(action)
-        obs, reward, terminated, truncated, info = given
+        reward: Any
+        try:
+            obs, reward, terminated, truncated, info = self.env.step(action)
+        except ValueError as error:
+            if "unpack" not in str(error):
+                raise
+            with self.named():
+                raise ValueError("step does not give the five things that Gymnasium asks for, observation, reward, "
+                                 f"terminated, truncated and a dictionary ({error})") from error
         is_plain = (type(obs) is np.ndarray and obs.dtype is self.dtype and obs.shape == self.shape
                     and type(reward) is float and isfinite(reward)
                     and type(terminated) is bool and type(truncated) is bool)

@@ -186,15 +186,20 @@ def read_frames(
     check_mp4(path)
     check_ffmpeg()
     frames: list[Image.Image] = []
-    reader: Any = imageio.get_reader(path, format="FFMPEG")
-    with reader:
-        video_fps = reader.get_meta_data()["fps"]
-        for k, frame in enumerate(reader):
-            time = k / video_fps
-            if frames and time >= seconds:
-                break
-            if time >= len(frames) / fps - 1e-9:     # it is time for the next one
-                frames.append(Image.fromarray(frame))
+    try:
+        reader: Any = imageio.get_reader(path, format="FFMPEG")
+        with reader:
+            video_fps = reader.get_meta_data()["fps"]
+            for k, frame in enumerate(reader):
+                time = k / video_fps
+                if frames and time >= seconds:
+                    break
+                if time >= len(frames) / fps - 1e-9:     # it is time for the next one
+                    frames.append(Image.fromarray(frame))
+    except (OSError, RuntimeError, ValueError, KeyError, IndexError) as error:      # the reader has many
+        raise ValueError(f"{str(path)!r} cannot be read as a video ({type(error).__name__}): it is damaged") from error
+    if not frames:
+        raise ValueError(f"{str(path)!r} holds no picture: it is damaged")
     return frames
 
 # %% ../nbs/00h_video.ipynb #7f021c73

@@ -273,6 +273,16 @@ class OldReset(Twin):
 WRONG["old reset"] = (OldReset, "reset gives .*Gymnasium asks for a pair")
 
 
+class OldStep(Twin):
+    "As it was before Gymnasium: one end, not two"
+    def step(self, action):
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward, terminated or truncated, info
+
+
+WRONG["old step"] = (OldStep, "step does not give the five things that Gymnasium asks for.*got 4")
+
+
 class Bytes(Twin):
     "Bytes were announced, and fractions come"
     observation_space = Box(0, 255, (3,), np.uint8)
@@ -342,7 +352,7 @@ def register():
     for kind in kinds:
         gym.register(f"{kind.__name__}-v0", entry_point=kind)
     for name, (kind, _) in WRONG.items():
-        gym.register(f"Wrong-{name.replace(' ', '_')}-v0", entry_point=kind)
+        gym.register(f"Wrong-{name.replace(' ', '_')}-v0", entry_point=kind, max_episode_steps=50)
     gym.register("Color-v0", entry_point=Camera, kwargs={"colors": True})
     gym.register("DarkColor-v0", entry_point=Camera, kwargs={"colors": True, "first": 0})
     gym.register("Copied-v0", entry_point=stacked)

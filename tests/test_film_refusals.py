@@ -71,6 +71,8 @@ breakout_agent = SimpleNamespace(act=zeros, obs_space=Box(0, 255, (4, 84, 84), n
     (zeros, {"episodes": 0}, "episodes is 0: it must be an integer from 1"),
     (zeros, {"max_steps": 0}, "max_steps is 0: it must be an integer from 1"),
     (zeros, {"fps": 0}, "fps is 0: it must be a number above 0"),
+    (zeros, {"fps": 1e-9}, "fps is 1e-09: it must be a number above 0, from 0.01 to 1,000"),
+    (zeros, {"fps": 1e9}, "fps is .*: it must be a number above 0, from 0.01 to 1,000"),
     (zeros, {"eps": -0.1}, r"eps is -0.1: it must be a number from 0 to 1"),
     (zeros, {"path": "film.gif"}, "path is 'film.gif': the name of a video ends in .mp4"),
     (zeros, {"env_id": "ALE/Pog-v5"}, "ALE/Pong-v5"),

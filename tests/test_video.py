@@ -196,6 +196,19 @@ def test_a_part_is_no_video(tmp_path):
         check_mp4(tmp_path / "missing.mp4")
 
 
+def test_a_video_that_is_damaged_inside(tmp_path):
+    "Whole by its boxes, with zeros for the table of contents, or for the pictures"
+    data = film(tmp_path / "x.mp4").read_bytes()
+    bad = tmp_path / "bad.mp4"
+    for kind in (b"moov", b"mdat"):
+        begins = data.index(kind)
+        length = int.from_bytes(data[begins - 4:begins], "big") - 8
+        bad.write_bytes(data[:begins + 4] + bytes(length) + data[begins + 4 + length:])
+        check_mp4(bad)
+        with pytest.raises(ValueError, match="bad.mp4' .*it is damaged"):
+            read_frames(bad, 1, 1)
+
+
 def test_boxes_of_more_than_four_gigabytes(tmp_path):
     path = tmp_path / "x.mp4"
     path.write_bytes(b"".join([(8).to_bytes(4, "big") + b"ftyp", (8).to_bytes(4, "big") + b"moov",
