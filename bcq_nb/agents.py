@@ -162,7 +162,9 @@ class Agent(Checkpoint):
         raise NotImplementedError("a class made from this one says here which action is best")
 
     def observations(self, obs: Any) -> torch.Tensor:
-        "Observations as a tensor on the agent's device."
+        "Observations as a tensor on the agent's device. Raises `FloatingPointError` where training has spoiled it."
+        if self.spoiled:
+            raise FloatingPointError(self.spoiled)
         if is_frame(obs):
             if self.table is None:
                 raise ValueError("obs is a DataFrame, and this agent knows no table: train it on a log that was one, "

@@ -121,6 +121,7 @@ class Checkpoint:
     history: list[dict]                        # a row for each evaluation so far
     bounds: tuple[float, float] | None = None  # least and largest possible value, where known
     masked: bool = False                       # it has learned with masks, and is to be asked with them
+    spoiled: str = ""                          # why it cannot be asked, where training has spoiled it (04e)
     table: Table | None = None                 # how the table that it has learned from became numbers, if it was one
 
     def __init__(self, obs_space: Box, n_actions: int, config: Any = None, seed: Seed = 0, device: str = "auto"):
@@ -182,6 +183,7 @@ class Checkpoint:
         self.history = header["history"]
         self.bounds = bounds
         self.masked = header["masked"]
+        self.spoiled = ""
         self.table = table
 
     def restore(self,

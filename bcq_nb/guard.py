@@ -103,11 +103,12 @@ def stop_training(
     buffer: ReplayBuffer,  # what it has learned from
     what: str,             # what was found: "loss is nan at update 312"
 ) -> NoReturn:
-    "Raises `FloatingPointError` with what was found, and what to do about it."
+    "Raises `FloatingPointError` with what was found, and what to do about it. The agent keeps it, and acts no more."
     causes = causes_in_data(agent.config, buffer) + causes_in_settings(agent.config)
     advice = "; ".join(causes) or f"lower lr ({agent.config.lr:g})"
-    raise FloatingPointError(f"{type(agent).__name__} cannot go on, {what}: {advice}. What it has learned is lost: "
-                             "go on from its last file, or begin anew")
+    agent.spoiled = (f"{type(agent).__name__} cannot go on, {what}: {advice}. What it has learned is lost: go on from "
+                     "its last file, or begin anew")
+    raise FloatingPointError(agent.spoiled)
 
 # %% ../nbs/04e_guard.ipynb #078d423f
 LOOK = 100   # updates from one look at the reports to the next

@@ -135,6 +135,18 @@ def test_the_error_tells_what_to_do(data, settings, words):
         train(DiscreteBCQ, DATA[data](), SETTINGS[settings])
 
 
+def test_a_spoiled_agent_does_not_act():
+    log = log_of()
+    for kind in (DQN, DiscreteBCQ, Imitation):
+        make = DQNConfig if kind is DQN else BCQConfig
+        agent = kind(log.obs_space, 2, make(hidden=(8,), lr=1e30), device="cpu")
+        with pytest.raises(FloatingPointError):
+            train_offline(agent, log, 50, progress=False)
+        for ask in (agent.act, agent.q_values, agent.allowed, agent.policy):
+            with refuses(FloatingPointError, "cannot go on"):
+                ask(np.ones((1, 3), np.float32))
+
+
 def test_the_error_tells_the_update():
     log = log_of()
     agent = DQN(log.obs_space, 2, DQNConfig(hidden=(8,), batch_size=N), device="cpu")
