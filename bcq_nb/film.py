@@ -94,7 +94,7 @@ def check_film(
         with closing(make_env(env_id, 0, atari)) as env, plain_errors(env_id):
             env.reset()
             picture_of(env)
-    except (ValueError, ImportError, FileNotFoundError) as error:
+    except (ValueError, ImportError, FileNotFoundError, gym.error.Error) as error:
         return str(error)
     return None
 

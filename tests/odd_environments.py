@@ -177,6 +177,11 @@ class Sealed(Twin):
         super().__init__()
 
 
+class NoModes(Twin):
+    "Says nothing of how it can be drawn"
+    metadata = {}
+
+
 class NoSpeed(Twin):
     metadata = {"render_modes": ["rgb_array"], "render_fps": None}
 
@@ -218,9 +223,11 @@ class MaskedLists(MaskedTwin):
         return {"action_mask": [1, int(self.t > 0)]}
 
 
+NOT_DRAWN = [Sealed, NoModes]
 SAME = {     # odd environment -> the one that behaves, and of which it is a twin to the last bit
     Twin: [Reuses, Shares, Views, Lists, Tuples, Wide, WideSpace, Backward, ReadOnly, ArrayReward, RowReward,
-           NumpyNumbers, WholeFlags, Talks, TellsNothing, Sealed, NoSpeed, NaNSpeed, SlowSpeed, UnsaidSpeed, Gray],
+           NumpyNumbers, WholeFlags, Talks, TellsNothing, Sealed, NoModes, NoSpeed, NaNSpeed, SlowSpeed,
+           UnsaidSpeed, Gray],
     Doubled: [Whole, WholeSpace],
     MaskedTwin: [MaskedReuses, MaskedLists],
 }

@@ -192,6 +192,18 @@ def test_pictures_of_several_sizes(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+class Unsaid(Drawn):
+    "Gymnasium makes no such environment"
+    metadata = None
+
+
+gym.register("Unsaid-v0", entry_point=Unsaid, kwargs={"drawn": None})
+
+
+def test_a_reason_of_gymnasium():
+    assert "metadata" in check_film("Unsaid-v0")
+
+
 @pytest.mark.parametrize(("env_id", "words"), [
     ("Unseen-v0", "Unseen-v0 cannot be filmed: it has no render_mode='rgb_array'"),
     ("Drawn-None-v0", "gave no picture but None"),

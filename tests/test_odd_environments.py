@@ -6,12 +6,12 @@ import odd_environments as odd
 import pytest
 import torch
 
+from bcq_nb import plain
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.environments import make_env, make_envs
 from bcq_nb.evaluation import evaluate
 from bcq_nb.film import check_film, record_video
 from bcq_nb.generation import generate_buffer
-from bcq_nb.plain import MOST_STEPS
 from bcq_nb.training import Exploration
 
 odd.register()
@@ -69,13 +69,14 @@ def of_twin():
 PAIRS = [(twin, kind) for twin, kinds in odd.SAME.items() for kind in kinds]
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore:.*render_modes")     # Gymnasium's, of a class that does not name them
 @pytest.mark.parametrize(("twin", "kind"), PAIRS, ids=[kind.__name__ for _, kind in PAIRS])
 def test_the_same_bits(twin, kind, of_twin, tmp_path):
     uses = [(evaluated,), (written,), (trained,), (filmed, tmp_path)]
     for what, *arguments in uses:
-        if what is filmed and kind is odd.Sealed:
-            assert check_film("Sealed-v0") == "Sealed-v0 cannot be filmed: it has no render_mode='rgb_array'"
+        if what is filmed and kind in odd.NOT_DRAWN:
+            name = f"{kind.__name__}-v0"
+            assert check_film(name) == f"{name} cannot be filmed: it has no render_mode='rgb_array'"
             continue
         ours, theirs = what(f"{kind.__name__}-v0", *arguments), of_twin(twin, what, *arguments)
         assert len(ours) == len(theirs)
@@ -151,7 +152,13 @@ def test_episodes_without_an_end(kind, tmp_path):
 
 def test_the_limit_where_none_is_given():
     with pytest.warns(UserWarning, match="1 of 1 episodes did not end and were cut after 30,000 steps"):
-        assert evaluate(first_action, "Endless-v0", 1).lengths.tolist() == [MOST_STEPS]
+        assert evaluate(first_action, "Endless-v0", 1).lengths.tolist() == [plain.MOST_STEPS]
+
+
+def test_a_training_whose_evaluations_do_not_end(monkeypatch):
+    monkeypatch.setattr(plain, "MOST_STEPS", 25)
+    with pytest.warns(UserWarning, match="Endless-v0: 3 of 3 episodes did not end and were cut after 25 steps"):
+        trained("Endless-v0")
 
 
 def test_an_end_at_the_limit_is_no_cut():
