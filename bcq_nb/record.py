@@ -180,7 +180,13 @@ class Phase:
             print(f"{self.title} runs again: {', '.join(map(str, gone)) or 'a file'} is not there")
             return False
         print(f"{self.title} is finished: {self.run.folder / self.files[-1]} is there")
+        self.forget()
         return True
+
+    def forget(self) -> None:
+        "Remove the checkpoint, once the files are recorded: a process may have been killed in between."
+        for path in self.run.folder.glob(f"{self.checkpoint.name}*"):
+            path.unlink(missing_ok=True)
 
 
 def check_file(
@@ -247,8 +253,7 @@ def keeping(
     yield
     record["files"][phase.title] = {name: fingerprint(folder / name) for name in phase.files}
     write_record(folder, record)
-    for path in folder.glob(f"{phase.checkpoint.name}*"):
-        path.unlink()
+    phase.forget()
 
 # %% ../nbs/18a_record.ipynb #67e0654f
 check_calls(__name__)   # arguments are compared with their annotations (00j)
