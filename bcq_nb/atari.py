@@ -238,5 +238,5 @@ def make_atari_envs(
     "Games to collect data with. Raises `ValueError` for an unknown game, a bad seed or `n_envs` below 1."
     return AtariEnvs(env_id, check_count("n_envs", n_envs), seed, config or AtariConfig())
 
-# %% ../nbs/02_atari.ipynb #c084af16
+
 check_calls(__name__)   # arguments are compared with their annotations (00j)

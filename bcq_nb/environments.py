@@ -241,5 +241,5 @@ def check_fits(
         raise ValueError(f"the agent takes observations of type {policy.obs_space.dtype}, and the environment gives "
                          f"{obs_space.dtype}: load the agent that was trained on it")
 
-# %% ../nbs/03_environments.ipynb #c04f66a1
+
 check_calls(__name__)   # arguments are compared with their annotations (00j)
