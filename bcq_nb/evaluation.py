@@ -208,10 +208,12 @@ def plot_returns(
 ) -> Axes:
     """Mean return against training, with the interval of each evaluation; colors are those of `color_of`.
 
+    A row without a return, as the last one of a training that was stopped, is left out.
     Raises `ValueError` where a history has no returns, as after a training that was not told an environment.
     """
+    evaluated = {name: [row for row in rows if "return" in row] for name, rows in histories.items()}
     for name, rows in histories.items():
-        if not rows or any("return" not in row for row in rows):
+        if not evaluated[name]:
             missing = "no returns" if rows else "no rows"
             raise ValueError(f"the history of {name!r} has {missing}: train_offline measures returns where it is "
                              "given eval_env, the id of an environment")
@@ -221,7 +223,7 @@ def plot_returns(
         _, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
     ends: dict[str, float] = {}      # label -> height of the line's right end
     colors: dict[str, str] = {}      # label -> color
-    for (name, rows), marker in zip(histories.items(), MARKERS, strict=False):
+    for (name, rows), marker in zip(evaluated.items(), MARKERS, strict=False):
         steps, mean, low, high = ([row[key] for row in rows] for key in ("step", "return", "low", "high"))
         colors[name] = color_of(name)
         ends[name] = mean[-1]

@@ -45,7 +45,6 @@ def test_what_cannot_be_measured(policy, settings, words):
 @pytest.mark.parametrize("rows", [
     [],
     [{"step": 5, "loss": 0.5}],
-    [{"step": 5, "return": 1.0, "low": 0.0, "high": 2.0}, {"step": 10, "loss": 0.5}],
 ])
 def test_a_curve_without_returns(rows):
     with pytest.raises(ValueError, match="the history of 'BCQ' has no .*eval_env"):

@@ -19,6 +19,7 @@ from bcq_nb.bcq import BCQConfig, DiscreteBCQ, train_offline
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.checks import refuses
 from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
+from bcq_nb.evaluation import plot_returns
 from bcq_nb.generation import generate_buffer
 from bcq_nb.reports import Bar
 from bcq_nb.selection import stopping_points
@@ -103,8 +104,8 @@ def online(**changes):
     return train_behavioral(**{**ONLINE, "env_id": "Stopped-v0", **changes})
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("at", [1, 60, 201, 350, 599])   # warm-up, and learning
+@pytest.mark.parametrize("at, signum", [(1, signal.SIGTERM), (60, signal.SIGINT), (201, signal.SIGHUP),
+                                        (350, signal.SIGTERM), (599, signal.SIGTERM)])   # in the warm-up, and later
 def test_online_training_goes_on(tmp_path, signum, at):
     whole = online(replay=tmp_path / "whole.npz")
     stop_at(at, signum)
@@ -256,6 +257,8 @@ def test_ctrl_c_hands_back_what_was_done(tmp_path, monkeypatch):
     steps = [row["step"] for row in agent.history]
     assert 0 < steps[-1] < 600 and steps == sorted(set(steps)) and "q" in agent.history[-1]
     assert len(ReplayBuffer.load(tmp_path / "replay.npz")) == steps[-1]
+    ax = plot_returns({"behavior": agent.history})           # the last row has no return
+    assert len(ax.lines[0].get_xdata()) == len(steps) - 1 > 0
 
     with pytest.warns(UserWarning, match="stopped before the end"):
         buffer = generate_buffer(Raising(alternate, 7), **GENERATE)
