@@ -10,7 +10,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from gymnasium.spaces import Box
 
 from .arguments import Count
@@ -67,14 +66,11 @@ def weights_size(
     obs_space: Box,     # observations of one environment
     n_actions: Count,   # number of actions
     config: Any,        # with its `hidden`
-) -> float:             # bytes, infinite where they cannot be counted
+) -> float:             # bytes, at least
     "How much the weights of an agent's network take."
-    try:
-        with torch.device("meta"):
-            network = agent.make_network(obs_space, n_actions, config.hidden)
-    except RuntimeError:     # more numbers than an integer can count
-        return float("inf")
-    return 4 * sum(weight.numel() for weight in network.parameters())
+    is_vector = len(obs_space.shape) == 1
+    sizes = [obs_space.shape[0] if is_vector else 1, *config.hidden, n_actions]
+    return 4.0 * sum(before * after + after for before, after in zip(sizes, sizes[1:], strict=False))
 
 
 def check_networks(
