@@ -11,15 +11,15 @@ import warnings
 from collections.abc import Callable
 from dataclasses import is_dataclass
 from functools import wraps
-from types import SimpleNamespace
+from types import FunctionType, ModuleType, SimpleNamespace
 from typing import Annotated, Any, get_type_hints
 
 from .arguments import Meaning, meaning_of, named
 from .shapes import different_lengths, shape_of
 
 # %% auto #0
-__all__ = ['WrongArgument', 'shown', 'known_by_name', 'resolve', 'annotations_of', 'Arguments', 'checked', 'check_class',
-           'check_calls', 'warn']
+__all__ = ['PACKAGE', 'LOOKING', 'WrongArgument', 'shown', 'known_by_name', 'resolve', 'annotations_of', 'Arguments', 'checked',
+           'check_class', 'Door', 'check_calls', 'warn']
 
 # %% ../nbs/00j_calls.ipynb #4f70b5cd
 class WrongArgument(ValueError, TypeError):
@@ -114,25 +114,36 @@ class Arguments:
             raise WrongArgument(wrong)
 
 
+    def look(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        "Raises `WrongArgument` where a call gives what is not asked for."
+        if not all(map(isinstance, args, self.sure)):
+            for name, value in zip(self.by_place, args, strict=False):   # what is too many, Python refuses
+                self.check(name, value)
+        for name, value in kwargs.items():
+            self.check(name, value)
+        if self.shapes:
+            self.check_lengths(args, kwargs)
+
+# %% ../nbs/00j_calls.ipynb #d5cbca44
+PACKAGE = __name__.partition(".")[0]
+
+
 def checked(
     function: Callable,          # a function, or a method
     owner: type | None = None,   # the class whose method it is
 ) -> Callable:                   # the same, and it looks at its arguments
     "A function that raises `WrongArgument`, before anything has happened, where an argument is not what is asked for."
     arguments: Arguments | None = None
+    trusts = function.__name__ not in ("__init__", "__new__")
 
     @wraps(function)
     def look_and_call(*args, **kwargs):
         nonlocal arguments
+        if trusts and sys._getframe(1).f_globals.get("__package__") == PACKAGE:
+            return function(*args, **kwargs)
         if arguments is None:
             arguments = Arguments(function, owner)
-        if not all(map(isinstance, args, arguments.sure)):
-            for name, value in zip(arguments.by_place, args, strict=False):   # what is too many, Python refuses
-                arguments.check(name, value)
-        for name, value in kwargs.items():
-            arguments.check(name, value)
-        if arguments.shapes:
-            arguments.check_lengths(args, kwargs)
+        arguments.look(args, kwargs)
         return function(*args, **kwargs)
 
     return look_and_call
@@ -144,12 +155,23 @@ def check_class(
     "Let constructor and public methods look at their arguments."
     constructor = "__new__" if hasattr(kind, "_fields") else "__init__"
     for name, value in list(vars(kind).items()):
-        if name.startswith("_") and name != constructor:
+        if (name.startswith("_") and name != constructor) or name == "forward":   # PyTorch calls that one
             continue
         if inspect.isfunction(value):
             setattr(kind, name, checked(value, kind))
         elif isinstance(value, classmethod | staticmethod):
             setattr(kind, name, type(value)(checked(value.__func__, kind)))
+
+
+LOOKING: dict[Callable, Callable] = {}   # a function -> the same, and it looks at its arguments
+
+
+class Door(ModuleType):
+    "A module whose functions look at their arguments where another package asks for them."
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        is_ours = sys._getframe(1).f_globals.get("__package__") == PACKAGE
+        return LOOKING.get(value, value) if isinstance(value, FunctionType) and not is_ours else value
 
 
 def check_calls(
@@ -161,9 +183,14 @@ def check_calls(
         if name.startswith("_") or getattr(value, "__module__", None) != module:
             continue
         if inspect.isfunction(value):
-            names[name] = checked(value)
+            LOOKING[value] = checked(value)
         elif inspect.isclass(value) and not issubclass(value, BaseException) and not getattr(value, "_is_protocol", 0):
             check_class(value)
+    if module == "__main__":   # a notebook has no door: its own cells get the functions that look
+        names.update({name: LOOKING[value] for name, value in names.items()
+                      if isinstance(value, FunctionType) and value in LOOKING})
+    else:
+        sys.modules[module].__class__ = Door
 
 # %% ../nbs/00j_calls.ipynb #6cca4469
 def warn(
