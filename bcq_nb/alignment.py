@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import Count, Natural
+from .arguments import Count
 from .buffers import ReplayBuffer
 from .calls import check_calls
 from .frames import FrameBuffer
@@ -54,7 +54,7 @@ MASK, PROB = "action_mask", "behavior_prob"   # what these are called in `infos`
 
 def step_columns(
     episode: Any,            # as Minari's `EpisodeData`
-    start: Natural,          # the first of the actions in its data set
+    start: int,              # the first of the actions in its data set
     masks: bool,             # whether action masks are taken over
 ) -> dict[str, np.ndarray]:  # (T, …) each, by the names that `ReplayBuffer.add` has for them
     "All of an episode but its observations. Raises `ValueError` for one without steps."

@@ -224,12 +224,12 @@ def read_row(
     names: list[str],    # of the columns
     entries: list[str],  # of one row
 ) -> dict[str, float]:   # without what is empty
-    "The numbers of a row. Raises `ValueError` for another number of entries, and for what is no finite number."
+    "The numbers of a row. Raises `ValueError` for another number of entries, and for what is no number."
     if len(entries) != len(names):
         raise ValueError(f"a row has {len(entries)} entries, and there are {len(names)} columns")
     row = {name: float(entry) for name, entry in zip(names, entries, strict=True) if entry}
     for name, value in row.items():
-        if not math.isfinite(value):
+        if math.isnan(value):
             raise ValueError(f"{name} is {value}")
     return row
 

@@ -39,7 +39,8 @@ def imported(source):
     names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
-            names += [f"bcq_nb.{alias.name}" for alias in node.names] if node.module == "bcq_nb" else [node.module]
+            own = [f"bcq_nb.{alias.name}" for alias in node.names if not alias.name.startswith("__")]
+            names += own if node.module == "bcq_nb" else [node.module]
     return set(names)
 
 
