@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # %% auto #0
-__all__ = ['OPEN', 'FATES', 'Candidate', 'look_at', 'prune', 'decide', 'Selection', 'shown', 'named', 'name_of', 'select',
-           'stopping_points']
+__all__ = ['OPEN', 'FATES', 'Policies', 'Candidate', 'look_at', 'prune', 'decide', 'Selection', 'shown', 'named', 'name_of',
+           'select', 'stopping_points']
 
 # %% ../nbs/09a_selection.ipynb #1bb2aaab
 OPEN = "open"   # what becomes of a policy is not decided yet
@@ -166,16 +166,18 @@ def shown(
     return "-" if value is None else f"{value:.4g}"
 
 
+Policies = Annotated[Iterable[Policy] | Mapping[str, Policy], "a list of policies, or a dictionary of them by name; "
+                     "estimate (09) judges a single one"]
+
+
 def named(
-    policies: Sequence[Policy] | Mapping[str, Policy],   # at least one
+    policies: Policies,   # at least one
 ) -> dict[str, Policy]:
-    "Policies by name: the given ones, or what tells the agents apart. Raises `ValueError`, and `TypeError` for one."
+    "Policies by name: the given ones, or what tells the agents apart. Raises `ValueError` for none, or a name twice."
     if isinstance(policies, Mapping):
         by_name = {str(name): policy for name, policy in policies.items()}
         if len(by_name) < len(policies):
             raise ValueError(f"two policies have the same name, of {', '.join(by_name)}: give each its own")
-    elif isinstance(policies, DQN) or not isinstance(policies, Iterable):
-        raise TypeError("policies is one policy: give a list of them; `estimate` (09) judges one")
     else:
         policies = list(policies)
         words = [name_of(policy) for policy in policies]
@@ -198,7 +200,7 @@ def name_of(
 
 
 def select(
-    policies: Sequence[Policy] | Mapping[str, Policy],  # agents or functions (obs, mask) -> (B, n_actions)
+    policies: Policies,                 # agents or functions (obs, mask) -> (B, n_actions)
     held_out: ReplayBuffer | Logged,    # episodes that none of them learned from
     discount: Discount | None = None,   # γ in [0, 1], by default the agents'; 1 is the plain sum of rewards
     softness: Probability = 0.0,        # in [0, 1]: judge policies that take a random allowed action as often

@@ -15,10 +15,10 @@ import numpy as np
 from .arguments import Meaning
 
 # %% auto #0
-__all__ = ['NUMBERS', 'VALUES', 'CHANCES', 'INDICES', 'FLAGS', 'VTable', 'StateFlags', 'Dynamics', 'Rewards', 'QTable',
+__all__ = ['NUMBERS', 'VALUES', 'WEIGHTS', 'CHANCES', 'INDICES', 'FLAGS', 'VTable', 'StateFlags', 'Dynamics', 'Rewards', 'QTable',
            'PolicyTable', 'Allowed', 'StepNumbers', 'StepIndices', 'StepFlags', 'StepChances', 'StepValues', 'StepMask',
-           'EpisodeNumbers', 'EpisodeCounts', 'Entries', 'Shape', 'shape_of', 'fields_with_shape', 'lengths_in',
-           'different_lengths']
+           'EpisodeNumbers', 'EpisodeWeights', 'EpisodeCounts', 'Entries', 'Shape', 'shape_of', 'fields_with_shape',
+           'lengths_in', 'different_lengths']
 
 # %% ../nbs/00ia_shapes.ipynb #7e9bcf2f
 class Entries(NamedTuple):
@@ -30,6 +30,7 @@ class Entries(NamedTuple):
 
 NUMBERS = Entries("finite numbers", "iuf", lambda array: np.isfinite(array).all())
 VALUES = Entries("numbers or -inf", "iuf", lambda array: (array < np.inf).all())   # NaN fails every comparison
+WEIGHTS = Entries("numbers from 0", "iuf", lambda array: (array >= 0).all())   # infinity is one, and NaN is not
 CHANCES = Entries("probabilities", "iuf", lambda array: ((array >= 0) & (array < 1 + 1e-6)).all())
 INDICES = Entries("integers from 0", "iu", lambda array: (array >= 0).all())
 FLAGS = Entries("booleans", "b", lambda array: True)
@@ -75,6 +76,7 @@ StepChances = Annotated[np.ndarray, Shape("N, A", CHANCES)]
 StepValues = Annotated[np.ndarray, Shape("N, A", NUMBERS)]
 StepMask = Annotated[np.ndarray, Shape("N, A", FLAGS)]
 EpisodeNumbers = Annotated[np.ndarray, Shape("n", NUMBERS)]
+EpisodeWeights = Annotated[np.ndarray, Shape("n", WEIGHTS)]
 EpisodeCounts = Annotated[np.ndarray, Shape("..., n", NUMBERS)]
 
 # %% ../nbs/00ia_shapes.ipynb #711f09cd

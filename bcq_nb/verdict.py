@@ -19,7 +19,7 @@ from .evidence import Logged, Policy
 from .fqe import SETTLED
 from .imitation import Reliability
 from .report import plain
-from .shapes import EpisodeNumbers, StepChances, StepNumbers
+from .shapes import EpisodeWeights, StepChances, StepNumbers
 
 # %% auto #0
 __all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'LEAST_MEAN', 'MOST_UNTRIED', 'CLOSE', 'effective_size', 'Support', 'support_of',
@@ -28,7 +28,7 @@ __all__ = ['HARDLY', 'LEAST_EFFECTIVE', 'LEAST_MEAN', 'MOST_UNTRIED', 'CLOSE', '
 
 # %% ../nbs/08h_verdict.ipynb #6faa9343
 def effective_size(
-    weight: EpisodeNumbers,   # (n,) weights of episodes, from 0
+    weight: EpisodeWeights,   # (n,) weights of episodes, from 0
 ) -> float:                   # in [1, n]; 0 where no episode has any weight, or one has more than a float can hold
     "How many episodes with equal weights say as much."
     with np.errstate(all="ignore"):
@@ -52,7 +52,7 @@ class Support:
 
 
 def support_of(
-    weight: EpisodeNumbers,       # (n,) of episodes
+    weight: EpisodeWeights,       # (n,) of episodes
     taken: StepNumbers,           # (N,) how likely the policy is to decide as was decided
     probabilities: StepChances,   # (N, n_actions) of the policy
     imitated: StepChances,        # (N, n_actions) of those who wrote the log

@@ -298,7 +298,7 @@ def test_things_that_are_no_policy_or_no_log():
     agent = DiscreteBCQ(corridor().obs_space, 2)
     with pytest.raises(ValueError, match="the agent takes"):
         estimate(agent, bandit(), device="cpu")
-    with pytest.raises(TypeError, match="one policy: give a list"):
+    with pytest.raises(TypeError, match="must be a list of policies"):
         select(agent, corridor())
     with pytest.raises(ValueError, match="same name"):
         select({1: constant(0, 1), "1": constant(1, 0)}, bandit(), discount=1.0)
