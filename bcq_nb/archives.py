@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import Count
+from .arguments import Natural
 from .calls import check_calls
 from .checks import check_count
 from .files import atomic_path, check_file, name_damage
@@ -57,7 +57,7 @@ EXPANSION = 1032   # bytes that one byte of zip's compression can stand for, at 
 
 def read_facts(
     archive: zipfile.ZipFile,  # to be read
-    size: Count,               # bytes of the file
+    size: Natural,             # bytes of the file
     kind: str,                 # what it must hold
 ) -> dict[str, Any]:
     "The description of an archive. Raises `Misfit` for another kind, and what `zipfile` and `json` raise."
@@ -75,7 +75,7 @@ def read_facts(
 def check_member(
     member: zipfile.ZipInfo,  # of the archive's table of contents
     listed: dict[str, Any],   # what the description says of the array
-    size: Count,              # bytes of the file
+    size: Natural,            # bytes of the file
 ) -> None:
     "Raises `ValueError` where sizes contradict each other."
     dtype = np.dtype(listed["dtype"])
@@ -90,7 +90,7 @@ def check_member(
 def check_members(
     archive: zipfile.ZipFile,  # to be read
     listed: list[dict],        # what its description says of its arrays
-    size: Count,               # bytes of the file
+    size: Natural,             # bytes of the file
 ) -> None:
     "Raises `ValueError` where the arrays of an archive are not those that its description lists."
     there = sorted(member.filename for member in archive.infolist())

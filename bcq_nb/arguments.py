@@ -45,7 +45,7 @@ class Range:
         return " and ".join(parts) or "that is finite"
 
 
-Count = Annotated[int, Range(1)]                               # of episodes, of environments
+Count = Annotated[int, Range(1, 10**9)]                        # of episodes, of environments; none takes more
 Natural = Annotated[int, Range(0)]                             # a count that may be 0
 Seed = Annotated[int, Range(0)]                                # of random numbers
 Probability = Annotated[float, Range(0, 1)]
