@@ -44,7 +44,7 @@ def read_array(
     prefix: str,                    # what the names of all files begin with
     name: str,                      # what this one's goes on with: "action", "state_100000"
     shape: tuple[int | None, ...],  # the shape that it must have; None: any length
-    most: Count | None = None,      # it holds whole numbers from 0 to this; None: any numbers
+    most: Natural | None = None,      # it holds whole numbers from 0 to this; None: any numbers
 ) -> np.ndarray:                    # read from the disk where it is used
     "What a file holds. Raises `FileNotFoundError`, and `ValueError` for one that is damaged or cannot be."
     path = f"{prefix}_{name}.npy"

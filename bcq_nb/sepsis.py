@@ -144,7 +144,7 @@ class Log:
 
 
 def simulate(
-    hospital: Hospital,    # the world
+    hospital: Any,         # a `Hospital`, or what has its `mdp` and `start`
     policy: PolicyTable,   # (716, 25) probability of each action in each state
     n_patients: Count,     # stays
     seed: Seed = 0,        # of all that happens

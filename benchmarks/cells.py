@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from bcq_nb.files import read_rows, write_rows
@@ -28,4 +29,5 @@ def key_of(row: dict, names: Sequence[str]) -> tuple[float, ...]:
 def write(path: Path, rows: list[dict], names: Sequence[str]) -> None:
     "All rows, in the order of their keys, whatever the order in which they were finished"
     rows = sorted(rows, key=lambda row: key_of(row, names))
-    write_rows(path, [{name: f"{value:.6g}" for name, value in row.items()} for row in rows])
+    known = [{name: f"{value:.6g}" for name, value in row.items() if not np.isnan(value)} for row in rows]
+    write_rows(path, known)   # what is not known stays empty
