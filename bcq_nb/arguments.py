@@ -18,9 +18,9 @@ import numpy.typing as npt
 
 # %% auto #0
 __all__ = ['Count', 'Natural', 'Seed', 'Probability', 'Discount', 'Share', 'Rate', 'Positive', 'NonNegative', 'Finite', 'EnvId',
-           'ColumnName', 'ColumnNames', 'SIMPLE', 'Range', 'is_integer', 'is_real', 'is_array_like', 'is_sequence',
-           'Meaning', 'instance_of', 'any_of', 'in_range', 'with_note', 'with_entries', 'with_items', 'named',
-           'meaning_of_container', 'meaning_of']
+           'ColumnName', 'ColumnNames', 'NumberOrNaN', 'SIMPLE', 'Range', 'is_integer', 'is_real', 'is_real_or_nan',
+           'is_array_like', 'is_sequence', 'Meaning', 'instance_of', 'any_of', 'in_range', 'with_note', 'with_entries',
+           'with_items', 'named', 'meaning_of_container', 'meaning_of']
 
 # %% ../nbs/00i_arguments.ipynb #3cc7edfb
 @dataclass(frozen=True)
@@ -72,8 +72,14 @@ def is_real(
     value: Any,  # anything
 ) -> bool:
     "Whether it is a number, of Python or of NumPy; infinity is one, and NaN is not."
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    return is_number and value == value   # NaN is not even equal to itself
+    return is_real_or_nan(value) and value == value   # NaN is not even equal to itself
+
+
+def is_real_or_nan(
+    value: Any,  # anything
+) -> bool:
+    "Whether it is a number, or NaN."
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def is_array_like(
@@ -108,6 +114,8 @@ def instance_of(
 
     return Meaning(words, holds, kinds)
 
+
+NumberOrNaN = Annotated[float, Meaning("a number, or NaN where it is unknown", is_real_or_nan)]   # in results
 
 SIMPLE: dict[Any, Meaning] = {
     int: Meaning("an integer", is_integer),

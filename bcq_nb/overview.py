@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .arguments import Count, Seed
+from .arguments import Count, NumberOrNaN, Seed
 from .buffers import ReplayBuffer
 from .calls import check_calls
 from .environments import stream
@@ -51,8 +51,8 @@ class Overview:
     terminated: int                       # episodes that ended by failure or success
     truncated: int                        # episodes that were cut; what is left was still going on
     lengths: tuple[int, float, int]       # steps of an episode: least, median, most
-    returns: tuple[float, float, float]   # of whole episodes: mean and its 95 % interval; NaN where there is none
-    spread: float                         # standard deviation of these returns
+    returns: tuple[NumberOrNaN, ...]      # of whole episodes: mean, low and high end of its 95 % interval
+    spread: NumberOrNaN                   # standard deviation of these returns
     rewards: tuple[float, float]          # least and largest
     typical_reward: float                 # root mean square
     zero_rewards: float                   # share of rewards that are 0

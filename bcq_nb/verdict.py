@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .arguments import Discount
+from .arguments import Discount, NumberOrNaN
 from .calls import check_calls
 from .dqn import DQN
 from .evidence import Logged, Policy
@@ -81,10 +81,10 @@ CLOSE = 0.05           # of the larger of two estimates: so far apart they may b
 @dataclass(frozen=True)
 class Interval:
     "An estimate by resampling episodes."
-    value: float
-    low: float        # the middle 95 % of the resampled logs give values from here
-    high: float       # to here
-    at_least: float   # 95 % of them give more than this
+    value: NumberOrNaN
+    low: NumberOrNaN        # the middle 95 % of the resampled logs give values from here
+    high: NumberOrNaN       # to here
+    at_least: NumberOrNaN   # 95 % of them give more than this
 
     def __str__(self) -> str:
         return f"{self.value:.4g} [{self.low:.4g}, {self.high:.4g}]"

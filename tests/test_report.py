@@ -272,7 +272,7 @@ def test_constant_guess_of_one_action():
 @pytest.mark.parametrize("settings, words", [
     ({"thresholds": (0,)}, "thresholds are (0,): give at least one above 0"),
     ({"thresholds": ()}, "thresholds are (): give at least one above 0"),
-    ({"thresholds": (0.3, 1.5)}, "threshold is 1.5: it must be a number from 0 to 1"),
+    ({"thresholds": (0.3, 1.5)}, "thresholds is (0.3, 1.5): it must be a list, a tuple or an array"),
     ({"updates": 0}, "updates is 0: it must be an integer from 1"),
     ({"device": "nowhere"}, "device is 'nowhere'"),
 ])

@@ -171,8 +171,11 @@ def test_a_signal(number, old):
     ffmpeg = int(films.stdout.readline())
     assert is_running(ffmpeg)
     films.send_signal(number)
-    films.wait(timeout=10)
-    films.stdout.close()
+    try:
+        films.wait(timeout=10)
+    finally:
+        films.kill()   # nothing goes on when the test has failed
+        films.stdout.close()
     until = time.monotonic() + 5
     while is_running(ffmpeg) and time.monotonic() < until:
         time.sleep(0.02)
