@@ -91,7 +91,7 @@ class Interval:
 
 
 def interval_of(
-    value: float,        # of the log itself
+    value: NumberOrNaN,  # of the log itself
     drawn: np.ndarray,   # (k,) of resampled logs
 ) -> Interval:
     "An estimate with its interval. A resampled log that says nothing, NaN, could have said anything: it counts as ±∞."
