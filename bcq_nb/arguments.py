@@ -174,9 +174,6 @@ def with_note(
     return base._replace(words=note) if isinstance(note, str) else base
 
 
-
-
-
 def with_entries(
     container: Meaning,         # a list, a tuple
     entries: Sequence[Meaning], # of each entry, or one for all of them
@@ -239,7 +236,6 @@ def meaning_of(
     origin, parts = get_origin(annotation), get_args(annotation)
     if annotation in SIMPLE:
         return SIMPLE[annotation]
-
     if isinstance(annotation, TypeVar):
         return meaning_of(annotation.__bound__) if annotation.__bound__ else None
     if origin is Literal:

@@ -20,10 +20,11 @@ from .arguments import Count
 from .calls import check_calls
 from .files import atomic_path, only_one, read_json
 from .locks import sweep
+from .seals import seal_of
 
 # %% auto #0
-__all__ = ['VERSION', 'checksum', 'fingerprint', 'seal', 'read_record', 'write_record', 'by_flag', 'check_same', 'check_folder',
-           'Phase', 'check_file', 'finished_file', 'threads', 'at_work', 'keeping']
+__all__ = ['VERSION', 'checksum', 'fingerprint', 'read_record', 'write_record', 'by_flag', 'check_same', 'check_folder', 'Phase',
+           'check_file', 'finished_file', 'threads', 'at_work', 'keeping']
 
 # %% ../nbs/18a_record.ipynb #115c1b9b
 def checksum(
@@ -49,14 +50,6 @@ def fingerprint(
 VERSION = 2   # of the form of config.json
 
 
-def seal(
-    record: dict[str, Any],  # what JSON can hold
-) -> str:                    # 64 hexadecimal digits
-    "A checksum of a record, whatever the order of its entries, and whatever it says of its own checksum."
-    content = {name: value for name, value in record.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 def read_record(
     folder: Path,       # a folder of results
 ) -> dict[str, Any]:    # empty where nothing has been recorded
@@ -75,7 +68,7 @@ def read_record(
     if version != VERSION or "sha256" not in record:
         raise ValueError(f"{str(path)!r} is no record of this version: another program wrote it, or an earlier "
                          f"version of bcq_nb; {advice}")
-    if record["sha256"] != seal(record):
+    if record["sha256"] != seal_of(record):
         raise ValueError(f"{str(path)!r} is damaged, or was changed by hand: {advice}")
     return record
 
@@ -88,7 +81,7 @@ def write_record(
     own = ("version", "sha256", "files")
     content = {"version": VERSION, **{name: value for name, value in record.items() if name not in own}}
     content["files"] = record.get("files", {})
-    sealed = {**content, "sha256": seal(content)}
+    sealed = {**content, "sha256": seal_of(content)}
     with atomic_path(folder / "config.json") as beside:
         beside.write_text(json.dumps(sealed, indent=2) + "\n", encoding="utf-8")
 
