@@ -188,9 +188,9 @@ def main(
             warnings.filterwarnings("ignore", "The value of the smallest subnormal")   # we asked for that
             status = status_of(sys.argv[1:] if args is None else args)
     finally:
+        if args is None and current_thread() is main_thread():
+            set_signals(signal.SIG_IGN)   # the work is done and the process about to end: its status stays
         let_go(sys.stdout)
         let_go(sys.stderr)
-        if args is None and current_thread() is main_thread():
-            set_signals(signal.SIG_DFL)   # the process is about to end: nothing more is to be said
     if status:
         sys.exit(status)

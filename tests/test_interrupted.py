@@ -97,6 +97,14 @@ def story(tmp_path_factory):
     return contents(folder / "CartPole-v1/seed0")
 
 
+@pytest.mark.parametrize("how", [way for way in WAYS if way != signal.SIGKILL])
+def test_a_signal_after_the_end_changes_no_status(how):
+    late = (f"import os, sys; sys.argv = ['bcq', '--version']; {PROGRAM[2]}; "
+            f"os.kill(os.getpid(), {int(how)}); print('over')")
+    done = subprocess.run([sys.executable, "-c", late], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.endswith("over\n")
+
+
 def test_a_stopped_pipeline_ends_in_the_same_bits(tmp_path, story):
     words = ["pipeline", *TINY, "--out", str(tmp_path / "runs")]
     disturb(words, tmp_path / "runs/CartPole-v1/seed0", tmp_path, story, STOPS, seconds=6, seed=0)
