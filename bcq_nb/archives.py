@@ -25,13 +25,16 @@ from .seals import check_kind, check_seal, checksum, seal_of
 from .slots import BLOCK
 
 # %% auto #0
-__all__ = ['LISTED', 'EXPANSION', 'PIECE', 'save_arrays', 'read_facts', 'check_member', 'check_members', 'read_array',
+__all__ = ['LEVEL', 'LISTED', 'EXPANSION', 'PIECE', 'save_arrays', 'read_facts', 'check_member', 'check_members', 'read_array',
            'read_arrays', 'load_arrays', 'to_blocks', 'first_row_of', 'per_block']
 
 # %% ../nbs/00m_archives.ipynb #313cf26d
+LEVEL = 1   # of zip's compression, from 1, the fastest, to 9
+
+
 def save_arrays(
     path: str | Path,                          # the file to be, `.npz`
-    kind: str,                                 # what the file holds, "buffer 4" for example; `load_arrays` checks it
+    kind: str,                                 # what the file holds, "buffer 5" for example; `load_arrays` checks it
     meta: dict[str, Any],                      # what JSON can say of it
     arrays: Iterable[tuple[str, np.ndarray]],  # names and arrays, taken one at a time
 ) -> None:
@@ -40,7 +43,8 @@ def save_arrays(
     Raises `ValueError` where no file can be written.
     """
     listed = []
-    with atomic_path(path) as beside, zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED) as archive:
+    with (atomic_path(path) as beside,
+          zipfile.ZipFile(beside, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive):
         for name, given in arrays:
             array = np.asarray(given, order="C")
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:

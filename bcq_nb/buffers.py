@@ -19,7 +19,7 @@ from .arguments import Count, Probability, Seed
 from .calls import check_calls
 from .checks import check_probability
 from .files import name_damage
-from .kept import header_of, put_back, settings_of
+from .kept import as_kept, header_of, put_back, settings_of
 from .recorder import Recorder
 from .slots import n_actions_in, space_of
 from .transfer import add_rows, copy_rows, frame_columns, leans, rows_to_copy
@@ -108,7 +108,7 @@ class Reader(Recorder):
         return np.array([reward[slots].sum(dtype=float) for slots in whole])
 
 # %% ../nbs/01_buffers.ipynb #99d6cc4f
-KIND = "buffer 4"   # what files say they hold; the 4 is the version of the format
+KIND = "buffer 5"   # what files say they hold; the 5 is the version of the format
 
 
 def check_buffer(
@@ -226,7 +226,7 @@ class ReplayBuffer(Reader):
         path: str | Path,  # the file to be, `.npz`
     ) -> None:
         "Write the transitions into one file, oldest first, atomically. Raises `ValueError` where none can be written."
-        blocks = to_blocks(len(self), lambda ages: self.state(self.ring.slot(ages)))
+        blocks = to_blocks(len(self), lambda ages: as_kept(self.state(self.ring.slot(ages)), self.n_envs))
         save_arrays(path, KIND, header_of(self), blocks)
 
     @classmethod

@@ -21,8 +21,53 @@ from .slots import BLOCK
 from .tables import Table
 
 # %% auto #0
-__all__ = ['SAVED', 'Kind', 'NEVER', 'header_of', 'check_saved', 'check_table', 'check_listed', 'settings_of', 'check_block',
-           'check_marks', 'put_back']
+__all__ = ['SAVED', 'Kind', 'NEVER', 'changes_of', 'frames_of', 'as_kept', 'as_used', 'header_of', 'check_saved', 'check_table',
+           'check_listed', 'settings_of', 'check_block', 'check_marks', 'put_back']
+
+# %% ../nbs/00n_kept.ipynb #22e4e6a4
+def changes_of(
+    frames: np.ndarray,  # (n, H, W) uint8: row after row, a frame of each environment
+    n_envs: Count,       # environments in a row
+) -> np.ndarray:         # (n, H, W) uint8
+    "The bits of each frame that differ from the frame before it; the first row is kept as it is."
+    changes = frames.copy()
+    changes[n_envs:] ^= frames[:-n_envs]
+    return changes
+
+
+def frames_of(
+    changes: np.ndarray,  # what `changes_of` gave
+    n_envs: Count,        # environments in a row
+) -> np.ndarray:
+    "`changes_of` turned around."
+    frames = changes.copy()
+    for row in range(n_envs, len(frames), n_envs):
+        now = frames[row:row + n_envs]
+        before = frames[row - n_envs:row]
+        now ^= before[:len(now)]
+    return frames
+
+
+def as_kept(
+    columns: dict[str, np.ndarray],  # what `state` of a buffer gave
+    n_envs: Count,                   # environments in a row
+) -> dict[str, np.ndarray]:
+    "The columns as a file has them: `changes` in the place of `frames`, where these are bytes."
+    if "frames" not in columns or columns["frames"].dtype != np.uint8:
+        return columns
+    others = {name: column for name, column in columns.items() if name != "frames"}
+    return others | {"changes": changes_of(columns["frames"], n_envs)}
+
+
+def as_used(
+    columns: dict[str, np.ndarray],  # what `as_kept` gave
+    n_envs: Count,                   # environments in a row
+) -> dict[str, np.ndarray]:
+    "`as_kept` turned around."
+    if "changes" not in columns:
+        return columns
+    others = {name: column for name, column in columns.items() if name != "changes"}
+    return others | {"frames": frames_of(columns["changes"], n_envs)}
 
 # %% ../nbs/00n_kept.ipynb #94be714c
 def header_of(
@@ -83,7 +128,7 @@ def check_listed(
     header: dict[str, Any],  # of the file, checked
 ) -> None:
     "Raises `ValueError` where the arrays of a file are not the columns of as many transitions as it says."
-    columns = sample.state(np.zeros(0, np.int64))
+    columns = as_kept(sample.state(np.zeros(0, np.int64)), sample.n_envs)
     listed = iter(header["arrays"])
     n_blocks = math.ceil(header["len"] / BLOCK)
     if len(header["arrays"]) != n_blocks * len(columns):
@@ -164,7 +209,7 @@ def check_marks(
 def put_back(
     buffer: Recorder,                                     # a new buffer
     header: dict[str, Any],                               # what the file says of it, checked
-    blocks: Iterable[tuple[int, dict[str, np.ndarray]]],  # number of the first row; what `state` gave
+    blocks: Iterable[tuple[int, dict[str, np.ndarray]]],  # number of the first row; what `as_kept` gave
 ) -> None:
     "Fill a buffer with the newest of what a file holds. Raises `ValueError` for what does not fit."
     if header["table"] is not None:
@@ -174,7 +219,8 @@ def put_back(
     length = header["len"]
     too_many = max(length - buffer.capacity, 0)   # the oldest, for which there is no room
     buffer.ring.advance((length - too_many) // buffer.n_envs)
-    for start, block in blocks:
+    for start, kept in blocks:
+        block = as_used(kept, header["n_envs"])
         check_block(buffer, block)
         ages = np.arange(len(block["action"])) + start - too_many
         skip = int((ages < 0).sum())

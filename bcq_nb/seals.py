@@ -49,7 +49,7 @@ def check_seal(
 # %% ../nbs/00k_seals.ipynb #e808fd6f
 def check_kind(
     found: Any,   # what a file says it holds
-    kind: str,    # what it must hold: a name and a version, "buffer 4"
+    kind: str,    # what it must hold: a name and a version, "buffer 5"
 ) -> None:
     "Raises `Misfit` for another kind, or another version of the format."
     if found == kind:

@@ -312,7 +312,7 @@ def test_descriptions_that_are_damaged(tmp_path, key):
 def test_descriptions_of_another_kind(tmp_path, junk):
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr("meta.json", junk)
-    with pytest.raises(ValueError, match="is not a buffer 4 that this package saved, or it is damaged"):
+    with pytest.raises(ValueError, match="is not a buffer 5 that this package saved, or it is damaged"):
         ReplayBuffer.load(tmp_path / "b.npz")
 
 

@@ -263,7 +263,7 @@ LIES = {"reward": [put(3, NAN), put(5, INF), lambda a: a.astype(np.float64), lam
         "prob": [put(3, 0), put(3, 1.5), put(3, NAN), put(3, -1)]}
 VECTOR_LIES = {"obs": [put((3, 1), NAN), put((3, 1), -INF), lambda a: a[:, :2], lambda a: a.astype(np.float64)],
                "next_obs": [put((3, 1), NAN), lambda a: a[::2]]}
-FRAME_LIES = {"frames": [lambda a: a.astype(np.float32), lambda a: a[:-2], lambda a: a[:, :, :3]],
+FRAME_LIES = {"changes": [lambda a: a.astype(np.float32), lambda a: a[:-2], lambda a: a[:, :, :3]],
               "shown": [put(20, 3), put(20, -1), put(20, 0), put(-1, 2**31 - 1), lambda a: a.astype(np.int64)],
               "spared": [lambda a: ~a, put(-1, False), lambda a: np.ones_like(a), lambda a: np.zeros_like(a)],
               "after": [lambda a: a[:-1], lambda a: a[:0], lambda a: a[:1], lambda a: np.concatenate([a, a])]}
