@@ -141,7 +141,7 @@ def check_alike(
 class ReplayBuffer(Reader):
     """The newest transitions of `n_envs` environments: drawn uniformly, read by episodes, joined, split and saved.
 
-    Raises `ValueError` where a size is not positive or observations are no `Box`.
+    Raises `ValueError` where a size is not positive, observations are no `Box`, or there is no room for them.
     """
     @classmethod
     def from_arrays(cls,
@@ -233,16 +233,18 @@ class ReplayBuffer(Reader):
     def load(cls,
         path: str | Path,           # a file that `save` wrote
         size: Count | None = None,  # transitions to make room for, as many as there was room for by default
+        folder: str | Path | None = None,  # of files in which observations lie, if they are too many for memory
     ) -> ReplayBuffer:
         """Read a buffer, of the class that was saved; of too many transitions the newest are kept.
 
-        Raises `FileNotFoundError`, and `ValueError` for a damaged or foreign file or a size that does not do.
+        Raises `FileNotFoundError`, and `ValueError` for a damaged or foreign file, or where there is no room.
         """
         with name_damage(path, f"a {KIND}"):
             header, arrays = load_arrays(path, KIND)
             kind, settings = settings_of(cls, header)
         try:
-            buffer = kind(header["capacity"] if size is None else size, n_envs=header["n_envs"], **settings)
+            capacity = header["capacity"] if size is None else size
+            buffer = kind(capacity, n_envs=header["n_envs"], folder=folder, **settings)
         except ValueError as error:
             raise ValueError(f"{str(path)!r}: {error}; size=… makes room for the newest transitions only") from error
         with name_damage(path, f"a {KIND}"):

@@ -125,7 +125,7 @@ def empty_buffer(
     if not as_given or not isinstance(space, Box) or space.shape != obs.shape[1:]:
         space = space_of(obs)
     n_steps, n_actions = int(data.total_steps), int(data.action_space.n)
-    given = {"masks": "mask" in columns, "probs": "prob" in columns}
+    given: dict[str, Any] = {"masks": "mask" in columns, "probs": "prob" in columns}
     if obs.ndim == 4 and np.array_equal(obs[1:, :-1], obs[:-1, 1:]):
         n_hidden = obs.shape[1] * data.total_episodes   # at most so many rows hold frames only
         return FrameBuffer(n_steps + n_hidden, space, n_actions, **given)

@@ -5,6 +5,8 @@
 # %% ../nbs/02a_frames.ipynb #f6d82e3c
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from gymnasium.spaces import Box
@@ -90,18 +92,19 @@ class Frames:
     def __init__(self,
         ring: Ring,      # which slots there are, and which come before and after
         obs_space: Box,  # observations of one environment, oldest frame first
+        folder: str | Path | None = None,  # frames lie in a file there instead of memory
     ):
         self.ring = ring
         self.dtype = stored_dtype(obs_space)
         self.stack, *frame = obs_space.shape
-        self.frames = zeros((ring.capacity + 1, *frame), self.dtype)   # the last one is never written: the zeros
+        self.frames = zeros((ring.capacity + 1, *frame), self.dtype, folder)   # the last is never written: the zeros
         self.shown = np.zeros(ring.capacity, np.int32)     # frames before its own that the stack of each step shows
         self.after = np.zeros(ring.capacity, np.int64)     # 1 + index in `spares` of the frame after; 0: next slot
         self.spares = Spares(tuple(frame), self.dtype)
 
     @property
     def nbytes(self) -> int:
-        "Bytes of memory that it takes when it is full."
+        "Bytes that it takes when it is full, of memory or of the disk."
         return self.frames.nbytes + self.shown.nbytes + self.after.nbytes + self.spares.frames.nbytes
 
     def write(self, slots: np.ndarray, obs: np.ndarray, next_obs: np.ndarray, first: np.ndarray) -> None:
@@ -199,7 +202,7 @@ class FrameBuffer(ReplayBuffer):
             raise ValueError(f"observations have shape {shape}: a FrameBuffer takes (stack, H, W)")
         if self.ring.n_rows < self.least_capacity(self.obs_space):
             raise ValueError(f"a capacity of {self.ring.n_rows} steps is less than one stack of {shape[0]} frames")
-        return Frames(self.ring, self.obs_space)
+        return Frames(self.ring, self.obs_space, self.folder)
 
 
 def make_buffer(
@@ -209,11 +212,12 @@ def make_buffer(
     n_envs: Count = 1,  # environments that write at once
     masks: bool = False,  # whether each step says which actions exist
     probs: bool = False,  # whether each step says how likely its action was under the behavior policy
+    folder: str | Path | None = None,  # of files in which observations lie, if they are too many for memory
 ) -> ReplayBuffer:    # a `FrameBuffer` for (stack, H, W), else a plain one
     "A buffer for these observations. Raises `ValueError` as its class does."
     is_stack = isinstance(obs_space, Box) and len(obs_space.shape) == 3
     kind = FrameBuffer if is_stack else ReplayBuffer
-    return kind(capacity, obs_space, n_actions, n_envs, masks, probs)
+    return kind(capacity, obs_space, n_actions, n_envs, masks, probs, folder)
 
 # %% ../nbs/02a_frames.ipynb #c0dcdc1a
 check_calls(__name__)   # arguments are compared with their annotations (00j)

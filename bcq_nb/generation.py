@@ -51,6 +51,7 @@ def generate_buffer(
     progress: bool = True,                     # show a bar
     checkpoint: str | Path | None = None,      # a file, `.npz`, from which the same call goes on after a stop
     checkpoint_every: NonNegative = 10.0,      # seconds from one writing of it to the next, about
+    folder: str | Path | None = None,          # of files in which observations lie, if they are too many for memory
 ) -> ReplayBuffer:                             # a `FrameBuffer` for frames
     """Let a policy write a batch, each episode with little noise or with much (arXiv 1910.01708).
 
@@ -68,7 +69,7 @@ def generate_buffer(
 
     with closing(make_envs(env_id, n_envs, seed, atari)) as envs:
         check_fits(policy, envs)
-        play = Play(envs, steps, steps)
+        play = Play(envs, steps, steps, folder)
         course = Course(checkpoint, call, {"generation": rng}, play)
         eps = draw_noise(n_envs, low_noise_p, low_noise_eps, rand_action_p, rng)
         if course.go_on(progress):

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from copy import copy
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -112,7 +113,7 @@ Kind = TypeVar("Kind", bound="Recorder")
 class Recorder:
     """Writes one step of every environment at a time into the slots of a ring.
 
-    Raises `ValueError` where a size is not positive or observations are no `Box`.
+    Raises `ValueError` where a size is not positive, observations are no `Box`, or there is no room for them.
     """
     asked_for = "a buffer, such as from_frame (08) makes of a table"   # where an argument is none
     rows_at_once = 4096   # of a log that comes as arrays: so many stay in the processor's cache
@@ -124,6 +125,7 @@ class Recorder:
         n_envs: Count = 1,    # environments that write at once
         masks: bool = False,  # whether each step says which actions exist
         probs: bool = False,  # whether each step says how likely its action was under the behavior policy
+        folder: str | Path | None = None,  # of files in which observations lie, if they are too many for memory
     ):
         if not isinstance(obs_space, Box):
             raise ValueError(f"obs_space is {obs_space!r}: a buffer takes a gymnasium.spaces.Box")
@@ -131,6 +133,7 @@ class Recorder:
         self.n_actions = check_count("n_actions", n_actions)
         self.table: Table | None = None    # what the numbers of observations and the actions are called in the log
         self.notes: tuple[str, ...] = ()   # what was doubtful about that log
+        self.folder = folder
         self.allocate(capacity, n_envs, masks, probs)
 
     def allocate(self,
@@ -172,7 +175,7 @@ class Recorder:
 
     def make_store(self) -> Store:
         "How observations are kept."
-        return Pairs(self.ring, self.obs_space)
+        return Pairs(self.ring, self.obs_space, self.folder)
 
     @property
     def columns(self) -> dict[str, torch.Tensor]:
@@ -187,7 +190,7 @@ class Recorder:
 
     @property
     def nbytes(self) -> int:
-        "Bytes of memory that it takes when it is full."
+        "Bytes that it takes when it is full; where there is a `folder`, observations take them from the disk."
         return self.store.nbytes + sum(column.nbytes for column in self.columns.values())
 
     def __len__(self) -> int:

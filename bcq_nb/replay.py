@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,13 +35,14 @@ class Play:
         envs: VectorEnv,  # from `make_envs`
         capacity: Count,  # of the buffer
         steps: Count,     # that will be played, of all environments together; rounded up
+        folder: str | Path | None = None,   # of the buffer
     ):
         obs_space, actions = spaces_of(envs)
         self.envs = envs
         self.n_actions = int(actions.n)
         self.obs, self.mask = reset_envs(envs)
         masked = self.mask is not None
-        self.buffer = make_buffer(capacity, obs_space, self.n_actions, envs.num_envs, masks=masked)
+        self.buffer = make_buffer(capacity, obs_space, self.n_actions, envs.num_envs, masks=masked, folder=folder)
         kind = np.uint8 if self.n_actions <= 256 else np.int32
         self.actions = np.zeros((math.ceil(steps / envs.num_envs), envs.num_envs), kind)
         self.n = 0          # rows of actions so far

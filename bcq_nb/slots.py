@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from gymnasium.spaces import Box
 from .arguments import Count, Natural
 from .calls import check_calls
 from .checks import check_count
+from .mapped import zeros_in
 
 # %% auto #0
 __all__ = ['BLOCK', 'MOST_ACTIONS', 'Ring', 'zeros', 'stored_dtype', 'space_of', 'n_actions_in', 'Store', 'Pairs', 'Masks']
@@ -78,15 +80,19 @@ BLOCK = 1024   # rows that are copied, written and read at once: 7 MB of Atari f
 def zeros(
     shape: tuple[Natural, ...],  # the first axis being the slot
     dtype: npt.DTypeLike,        # as NumPy calls it
+    folder: str | Path | None = None,   # in a file there instead of memory
 ) -> torch.Tensor:
     """Zeros that take memory only as they are written over, as NumPy's do and PyTorch's do not.
 
-    Raises `ValueError` where there can never be so much memory.
+    Raises `ValueError` where there can never be so much memory, or no such file.
     """
+    if folder is not None:
+        return zeros_in(folder, shape, dtype)
     try:
         return torch.from_numpy(np.zeros(shape, dtype))
     except (MemoryError, OverflowError, ValueError) as error:
-        raise ValueError(f"there is no memory for an array of shape {shape}: choose a smaller capacity") from error
+        raise ValueError(f"there is no memory for an array of shape {shape}: choose a smaller capacity, or keep "
+                         "observations on the disk with folder=…") from error
 
 
 def stored_dtype(
@@ -146,14 +152,15 @@ class Pairs:
     def __init__(self,
         ring: Ring,      # its capacity
         obs_space: Box,  # observations of one environment
+        folder: str | Path | None = None,   # they lie in files there instead of memory
     ):
         self.dtype = stored_dtype(obs_space)
-        self.obs = zeros((ring.capacity, *obs_space.shape), self.dtype)
-        self.next_obs = zeros((ring.capacity, *obs_space.shape), self.dtype)
+        self.obs = zeros((ring.capacity, *obs_space.shape), self.dtype, folder)
+        self.next_obs = zeros((ring.capacity, *obs_space.shape), self.dtype, folder)
 
     @property
     def nbytes(self) -> int:
-        "Bytes of memory that it takes when it is full."
+        "Bytes that it takes when it is full, of memory or of the disk."
         return self.obs.nbytes + self.next_obs.nbytes
 
     def write(self, slots: np.ndarray, obs: np.ndarray, next_obs: np.ndarray, first: np.ndarray) -> None:
