@@ -78,10 +78,9 @@ class Reader(Recorder):
                              "batch_size is from 1 to that")
         rng = self.rng if rng is None else rng
         slots = self.ring.slot(rng.integers(len(self), size=batch_size))
-        torn = ~self.store.is_complete(slots)
-        while torn.any():   # draw others instead, which keeps the rest equally likely
+        while not (complete := self.store.is_complete(slots)).all():
+            torn = ~complete   # draw others instead, which keeps the rest equally likely
             slots[torn] = self.ring.slot(rng.integers(len(self), size=torn.sum()))
-            torn = ~self.store.is_complete(slots)
         return self.transitions(slots)
 
     def episodes(self) -> Iterator[np.ndarray]:

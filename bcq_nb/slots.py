@@ -170,8 +170,8 @@ class Pairs:
 
     def read(self, slots: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         "(B, *obs_shape) each: what was seen before and after the steps in these slots."
-        index = torch.from_numpy(slots)
-        return self.obs.index_select(0, index), self.next_obs.index_select(0, index)
+        obs, next_obs = (column.numpy().take(slots, axis=0) for column in (self.obs, self.next_obs))
+        return torch.from_numpy(obs), torch.from_numpy(next_obs)
 
     def is_complete(self, slots: np.ndarray) -> np.ndarray:
         "(B,) bool: always, since a transition needs nothing but its own slot."
