@@ -111,14 +111,15 @@ def check_array(
         raise ValueError(f"{name} has shape {array.shape}: it must be {shape}, the first axis being the environment")
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise ValueError(f"{name} has type {array.dtype}, which would not survive as {np.dtype(dtype)}: convert it")
-    lost = array[~survives(array, dtype)]
-    if lost.size > 0 and not abs(float(lost[0])) <= np.finfo(dtype).max:
+    kept = survives(array, dtype)
+    if kept.all():
+        return np.array(array, dtype, order="C")
+    lost = array[~kept][0]
+    if not abs(float(lost)) <= np.finfo(dtype).max:
         raise ValueError(f"{name} holds NaN, infinity or a number too large for {np.dtype(dtype)}, "
                          "which would spoil every weight that it touches")
-    if lost.size > 0:
-        raise ValueError(f"{name} holds {lost[0]}, which {np.dtype(dtype)} cannot hold exactly: "
-                         "subtract what all have in common (a time: its start), or divide it")
-    return np.array(array, dtype, order="C")
+    raise ValueError(f"{name} holds {lost}, which {np.dtype(dtype)} cannot hold exactly: "
+                     "subtract what all have in common (a time: its start), or divide it")
 
 # %% ../nbs/00b_checks.ipynb #2943680e
 def check_actions(

@@ -73,7 +73,8 @@ def check_stacks(
         raise ValueError("next_obs is not obs moved on by one frame: stacks go oldest frame first, obs must not be an "
                          "array that the environment changes in its next step, and next_obs at an episode's end is its "
                          "real last observation")
-    begins = first & ~obs[:, :-1].any((1, 2, 3))
+    begins = first.copy()
+    begins[first] = ~obs[first, :-1].any((1, 2, 3))
     continues = (obs == expected).all((1, 2, 3))
     wrong = ~begins & ~continues
     if wrong.any():
