@@ -102,6 +102,7 @@ class Frames:
         self.shown = np.zeros(ring.capacity, np.int32)     # frames before its own that the stack of each step shows
         self.after = np.zeros(ring.capacity, np.int64)     # 1 + index in `spares` of the frame after; 0: next slot
         self.spares = Spares(tuple(frame), self.dtype)
+        self.seen_last: np.ndarray | None = None   # `next_obs` of the newest steps, so as not to put it together again
 
     @property
     def nbytes(self) -> int:
@@ -111,13 +112,14 @@ class Frames:
     def write(self, slots: np.ndarray, obs: np.ndarray, next_obs: np.ndarray, first: np.ndarray) -> None:
         "Keep one step of every environment. Raises `ValueError`, and keeps nothing, if stacks do not go on."
         newest = self.ring.newest_slots()
-        expected = self.read(newest)[1].numpy()
+        expected = self.read(newest)[1].numpy() if self.seen_last is None else self.seen_last
         begins = check_stacks(obs, next_obs, expected, first)
         self.forget_after(newest[~first])   # this step brings the frame after the one before
         self.forget_after(slots)            # and is written over another
         self.frames.numpy()[slots] = obs[:, -1]
         self.shown[slots] = np.where(begins, 0, np.minimum(self.shown[newest] + 1, self.stack - 1))
         self.after[slots] = 1 + self.spares.take(next_obs[:, -1])
+        self.seen_last = next_obs
 
     def forget_after(self, slots: np.ndarray) -> None:
         "Release what `spares` keep for these slots."
@@ -159,6 +161,7 @@ class Frames:
         if len(state["after"]) != spared.sum():
             raise ValueError(f"there are {len(state['after'])} frames after {spared.sum()} steps")
         n_skipped = spared[:skip].sum()
+        self.seen_last = None
         self.frames.numpy()[slots] = state["frames"][skip:]
         self.shown[slots] = state["shown"][skip:]
         self.after[slots[spared[skip:]]] = 1 + self.spares.take(state["after"][n_skipped:])
