@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test check sync notebooks slow docs test-site test-wheel lowest
+.PHONY: help run test check sync notebooks slow docs test-site test-wheel lowest bench bench-peers
 help:         ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -62,3 +62,17 @@ lowest:                    ## the lowest versions that settings.ini allows, in a
 	_build/lowest/bin/pip install --quiet --no-deps .
 	cd _build/lowest && bin/bcq pipeline --behavioral.steps 2000 --generate.steps 2000 --train.updates 200
 	_build/lowest/bin/pytest tests/test_fit.py tests/test_interrupted.py
+
+# The authors' code: `make bench AUTHORS=path/to/discrete_BCQ`. Environments that are there are kept
+bench: $(VENV)/dev         ## times, memory and disk, beside other code where it is there: an hour, 8 GB
+	$(BIN)/python benchmarks/buffers.py
+	cp benchmarks/results/buffers.csv bcq_nb/results
+	$(BIN)/python benchmarks/speed.py $(if $(AUTHORS),--authors $(AUTHORS)) $(ARGS)
+	$(BIN)/python benchmarks/speed_profile.py
+
+bench-peers: _build/peers/d3rlpy/ready _build/peers/tianshou/ready   ## other libraries for it, in environments of their own
+
+_build/peers/%/ready: benchmarks/peers/%.txt
+	$(PYTHON) -m venv _build/peers/$*
+	_build/peers/$*/bin/pip install --quiet --requirement $<
+	touch $@
