@@ -12,9 +12,13 @@ The rule, so that a busy machine is unjust to nobody:
 * a time is the median of the rounds, with quartiles; a ratio is the median of the ratios of each round, with the
   middle 95 % of 2,000 medians of rounds drawn anew.
 
-Two files: benchmarks/results/speed_rounds.csv has each time, bcq_nb/results/speed.csv what notebook 14 draws. `ms` are
-milliseconds an update, a sample, a step of one game or a call; `cpu_ms` those of all cores together; `times` says how
-much longer it takes than ours.
+Two files: benchmarks/results/speed_rounds.csv has each time, bcq_nb/results/speed.csv what notebook 13a draws. `ms` are
+milliseconds an update, a sample, a step of one game or a call; `cpu_ms` those in which a core worked for it, all cores
+together; `times` says how much longer it takes than ours, `cpu_times` the same of `cpu_ms`, which other work on the
+machine disturbs less.
+
+Ask for no more `--threads` than cores are free: threads wait for each other without giving way, and one that has no
+core makes an update many times as long.
 """
 from __future__ import annotations
 
@@ -196,12 +200,15 @@ def summarize(rows: list[dict]) -> list[dict]:
         groups.setdefault((row["work"], row["threads"], row["contender"]), []).append(row)
     summary = []
     for (work, threads, contender), own in groups.items():
-        ms = np.array([row["ms"] for row in own])
-        ratio = ms / [row["ms"] for row in groups[work, threads, "ours"]]
+        ms, cpu_ms = (np.array([row[name] for row in own]) for name in ("ms", "cpu_ms"))
+        our_rows = groups[work, threads, "ours"]
+        our_ms, our_cpu_ms = (np.array([row[name] for row in our_rows]) for name in ("ms", "cpu_ms"))
+        ratio = ms / our_ms
         low, high = np.quantile(ms, (0.25, 0.75))
         ratio_low, ratio_high = median_interval(ratio)
-        numbers = {"ms": np.median(ms), "low": low, "high": high, "cpu_ms": np.median([row["cpu_ms"] for row in own]),
+        numbers = {"ms": np.median(ms), "low": low, "high": high, "cpu_ms": np.median(cpu_ms),
                    "times": np.median(ratio), "times_low": ratio_low, "times_high": ratio_high,
+                   "cpu_times": np.median(cpu_ms / our_cpu_ms),
                    "load": np.median([row["load"] for row in own])}
         rounded = {name: float(f"{value:.4g}") for name, value in numbers.items()}
         same = {name: own[-1].get(name) for name in ("learned", "version", "torch", "python", "cpu", "cores", "date")}
@@ -213,7 +220,8 @@ def report(summary: list[dict]) -> None:
     "A table to read"
     for row in summary:
         print(f"{row['work']:12} {row['threads']} thread(s)  {row['contender']:15} {row['ms']:9.3f} ms"
-              f"   {row['times']:6.2f} [{row['times_low']:.2f}, {row['times_high']:.2f}] times ours")
+              f"   {row['times']:6.2f} [{row['times_low']:.2f}, {row['times_high']:.2f}] times ours"
+              f" (cpu {row['cpu_times']:.2f})")
 
 
 def main(words: list[str] | None = None) -> None:
@@ -230,15 +238,15 @@ def main(words: list[str] | None = None) -> None:
     found = commands(args)
     rows: list[dict] = []
     for threads in args.threads:
-        rows += compare(found, threads, args)
-    for row in rows:
-        row.pop("works", None)
-        row["ms"], row["cpu_ms"] = (float(f"{row[name]:.5g}") for name in ("ms", "cpu_ms"))
-    summary = summarize(rows)
+        for row in compare(found, threads, args):
+            row.pop("works", None)
+            row["ms"], row["cpu_ms"] = (float(f"{row[name]:.5g}") for name in ("ms", "cpu_ms"))
+            rows.append(row)
+        summary = summarize(rows)
+        for path, table in zip(args.out, (rows, summary), strict=True):   # again each time: the second may be stopped
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_rows(path, table)
     report(summary)
-    for path, table in zip(args.out, (rows, summary), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_rows(path, table)
 
 
 if __name__ == "__main__":

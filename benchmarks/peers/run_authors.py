@@ -4,10 +4,12 @@ It was written for gym, whose games are no more to be had. It gets a game from A
 the color picture of each frame, which gym made and this code throws away: that is left out, in its favor. What is
 measured are its own classes and its own loop, `interact_with_environment`, without evaluations and without files.
 """
+import hashlib
 import os
 import sys
 import tempfile
 from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -119,6 +121,12 @@ def interact(generates: bool) -> tuple[Run, int]:
     return run, 0
 
 
-serve("given by path", {"mlp": mlp, "cnn": cnn, "sample_mlp": partial(sample, vectors),
+def version() -> str:
+    "They have no number: the beginning of a checksum over the four files"
+    read = b"".join(Path(module.__file__).read_bytes() for module in (main, discrete_BCQ, DQN, utils))
+    return hashlib.sha256(read).hexdigest()[:8]
+
+
+serve(version(), {"mlp": mlp, "cnn": cnn, "sample_mlp": partial(sample, vectors),
                         "sample_cnn": partial(sample, frames), "generate_1": partial(interact, True),
                         "behavioral_1": partial(interact, False)})
