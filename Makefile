@@ -64,7 +64,7 @@ lowest:                    ## the lowest versions that settings.ini allows, in a
 	_build/lowest/bin/pytest tests/test_fit.py tests/test_interrupted.py
 
 # The authors' code: `make bench AUTHORS=path/to/discrete_BCQ`. Environments that are there are kept
-bench: $(VENV)/dev         ## times, memory and disk, beside other code where it is there: an hour, 8 GB
+bench: $(VENV)/dev         ## times, memory and disk, beside other code where it is there: half an hour, 8 GB
 	$(BIN)/python benchmarks/buffers.py
 	cp benchmarks/results/buffers.csv bcq_nb/results
 	$(BIN)/python benchmarks/speed.py $(if $(AUTHORS),--authors $(AUTHORS)) $(ARGS)

@@ -66,9 +66,10 @@ WORKS = {
     "sample_mlp": Work(500, alike("sample_mlp", *ALL)),
     "sample_cnn": Work(100, alike("sample_cnn", *ALL)),
     "generate": Work(800, alike("generate_8", "ours", "floor") | {
-        "ALE": ("floor", "ale_8"), "network": ("floor", "forward_8"), "authors": ("authors", "generate_1")}),
-    "behavioral": Work(400, {"ours": ("ours", "behavioral_8"), "ours, one game": ("ours", "behavioral_1"),
-                             "authors": ("authors", "behavioral_1")}),
+        "ours, bfloat16": ("ours", "generate_8_bf16"), "ALE": ("floor", "ale_8"), "network": ("floor", "forward_8"),
+        "authors": ("authors", "generate_1")}),
+    "behavioral": Work(400, {"ours": ("ours", "behavioral_8"), "ours, bfloat16": ("ours", "behavioral_8_bf16"),
+                             "ours, one game": ("ours", "behavioral_1"), "authors": ("authors", "behavioral_1")}),
     **{f"generate_{n}": Work(800, alike(f"generate_{n}", "ours", "floor")) for n in N_ENVS if n != 8},
 }
 COMMANDS = {"ours": ["bcq", "--help"], "python": ["python", "-c", "pass"]}   # the work "help"

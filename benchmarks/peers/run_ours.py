@@ -21,7 +21,7 @@ from bcq_nb.training import Exploration
 
 given = arguments()
 PIXELS = Box(0, 255, (CNN["stack"], CNN["size"], CNN["size"]), np.uint8)
-HAS_BFLOAT16 = "autocast" in {field.name for field in fields(BCQConfig)}
+HAS_BFLOAT16 = "bfloat16" in {field.name for field in fields(BCQConfig)}
 
 
 def dqn_settings(sizes: dict) -> dict:
@@ -76,13 +76,13 @@ def games(env_id: str, n_envs: int) -> VectorEnv:
     return envs
 
 
-def generate(n_envs: int) -> tuple[Run, int]:
-    agent = dqn.DQN(PIXELS, CNN["actions"], dqn.DQNConfig(**dqn_settings(CNN)), device="cpu")
+def generate(n_envs: int, **more) -> tuple[Run, int]:
+    agent = dqn.DQN(PIXELS, CNN["actions"], dqn.DQNConfig(**dqn_settings(CNN), **more), device="cpu")
     return lambda n: generation.generate_buffer(agent, PLAY["env_id"], n, n_envs=n_envs, progress=False), 0
 
 
-def behavioral(n_envs: int) -> tuple[Run, int]:
-    config = dqn.DQNConfig(**dqn_settings(CNN), clip_reward=True)
+def behavioral(n_envs: int, **more) -> tuple[Run, int]:
+    config = dqn.DQNConfig(**dqn_settings(CNN), clip_reward=True, **more)
     plan = Exploration(warmup=given.sizes["warmup"], train_every=PLAY["train_every"], eps_start=PLAY["eps"],
                        eps_end=PLAY["eps"], n_envs=n_envs)
     return lambda n: dqn.train_behavioral(PLAY["env_id"], n, config, plan, eval_every=n, device="cpu",
@@ -93,8 +93,10 @@ generation.make_envs = dqn.make_envs = lambda env_id, n_envs, *_: games(env_id, 
 dqn.evaluate = lambda *_: Evaluation(np.zeros(1), np.ones(1, int))
 makers = {"mlp": partial(update, vectors, MLP), "sample_mlp": partial(sample, vectors, MLP),
           "cnn": partial(update, frames, CNN), "sample_cnn": partial(sample, frames, CNN)}
-if HAS_BFLOAT16:
-    makers["cnn_bf16"] = partial(update, frames, CNN, autocast=True)
 makers |= {f"generate_{n}": partial(generate, n) for n in (1, 2, 4, 8, 16, 32)}
 makers |= {f"behavioral_{n}": partial(behavioral, n) for n in (1, 8)}
+if HAS_BFLOAT16:
+    makers |= {"cnn_bf16": partial(update, frames, CNN, bfloat16=True),
+               "generate_8_bf16": partial(generate, 8, bfloat16=True),
+               "behavioral_8_bf16": partial(behavioral, 8, bfloat16=True)}
 serve(__version__, makers)
