@@ -70,9 +70,8 @@ def allowed_actions(
     lowest = torch.finfo(logits.dtype).min
     logits = existing(logits, mask).nan_to_num(nan=lowest)   # finite, so that the likeliest has a ratio of 1
     ratio = (logits - logits.amax(1, keepdim=True)).exp()   # 1 for the likeliest action
-    likeliest = ratio == 1
-    everything = threshold == 0
-    allowed = (ratio > threshold) | likeliest | everything
+    at_an_end = threshold in (0, 1)   # everything, or the likeliest
+    allowed = ratio >= threshold if at_an_end else ratio > threshold
     return allowed if mask is None else allowed & mask
 
 # %% ../nbs/07_bcq.ipynb #67c0f0c5

@@ -5,6 +5,7 @@
 # %% ../nbs/04_networks.ipynb #ad9c9434
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from .arguments import Count
 from .calls import check_calls
 from .checks import check_count
+from .layers import Layers
 
 # %% auto #0
 __all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
@@ -21,12 +23,12 @@ __all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
 # %% ../nbs/04_networks.ipynb #acf6c2b7
 def mlp(
     sizes: tuple[Count, ...],  # features: of the input, of each hidden layer, of the output
-) -> nn.Sequential:            # (B, sizes[0]) -> (B, sizes[-1])
+) -> Layers:                   # (B, sizes[0]) -> (B, sizes[-1])
     "Linear layers with a ReLU between each two; weights start as PyTorch's do, as in the authors' code."
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return nn.Sequential(*layers[:-1])  # without the last ReLU
+    return Layers(*layers[:-1])  # without the last ReLU
 
 # %% ../nbs/04_networks.ipynb #6b06393f
 def nature_cnn(
@@ -71,6 +73,7 @@ class Encoder(nn.Module):
                              "leave it out, pixels are divided by 255 with scale_obs")
         divide = scale_obs and obs_space.dtype == "uint8"
         numbers = shape if is_vector else ()
+        self.takes_frames = is_frames
         self.standardized = standardize
         self.register_buffer("mean", torch.zeros(numbers))
         self.register_buffer("scale", torch.full(numbers, 1 / 255 if divide else 1.0))
@@ -89,6 +92,8 @@ class Encoder(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         "(B, *obs_shape) of any type to (B, features)."
+        if self.takes_frames:
+            obs = obs.contiguous(memory_format=torch.channels_last)   # as an agent keeps the weights: faster
         obs = obs.to(self.scale.dtype)
         if self.standardized:
             obs = obs - self.mean
@@ -107,10 +112,12 @@ class QNetwork(nn.Module):
         scale_obs: bool = True,                  # divide uint8 by 255
         standardize: bool = False,               # vectors less a mean, over a deviation
         scale_reward: bool = False,              # multiply the head's numbers by `value_scale`
+        bfloat16: bool = False,                  # multiply in 16 bits instead of 32
     ):
         super().__init__()
         self.encoder = Encoder(obs_space, scale_obs, standardize)
         self.scaled = scale_reward
+        self.short = bfloat16
         self.register_buffer("value_scale", torch.tensor(1.0))
         self.add_heads((self.encoder.features, *hidden, check_count("n_actions", n_actions)))
 
@@ -118,14 +125,19 @@ class QNetwork(nn.Module):
         "An MLP of these sizes for the values."
         self.q = mlp(sizes)
 
+    def precision(self) -> AbstractContextManager:
+        "In this context products and convolutions have 16 bits, where that is wanted."
+        return torch.autocast(self.value_scale.device.type, torch.bfloat16) if self.short else nullcontext()
+
     def values(self, features: torch.Tensor) -> torch.Tensor:
         "(B, features) to values (B, n_actions), in the rewards' own unit."
-        q = self.q(features)
+        q = self.q(features).to(self.value_scale.dtype)
         return q * self.value_scale if self.scaled else q
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         "(B, *obs_shape) to values (B, n_actions)."
-        return self.values(self.encoder(obs))
+        with self.precision():
+            return self.values(self.encoder(obs))
 
 # %% ../nbs/04_networks.ipynb #2d6332bf
 class BCQNetwork(QNetwork):
@@ -138,8 +150,10 @@ class BCQNetwork(QNetwork):
 
     def both(self, obs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "(B, *obs_shape) to values and logits, (B, n_actions) each."
-        features = self.encoder(obs)
-        return self.values(features), self.imitation(features)
+        with self.precision():
+            features = self.encoder(obs)
+            logits = self.imitation(features).to(self.value_scale.dtype)
+            return self.values(features), logits
 
 # %% ../nbs/04_networks.ipynb #c03e11ca
 check_calls(__name__)   # arguments are compared with their annotations (00j)
