@@ -69,6 +69,7 @@ bench: $(VENV)/dev         ## times, memory and disk, beside other code where it
 	cp benchmarks/results/buffers.csv bcq_nb/results
 	$(BIN)/python benchmarks/speed.py $(if $(AUTHORS),--authors $(AUTHORS)) $(ARGS)
 	$(BIN)/python benchmarks/speed_profile.py
+	$(BIN)/python benchmarks/seeds.py
 
 bench-peers: _build/peers/d3rlpy/ready _build/peers/tianshou/ready   ## other libraries for it, in environments of their own
 

@@ -143,6 +143,7 @@ LOCAL = {                      # explained where they are used, and used nowhere
     "00_extrapolation": {"v"},
     "02_atari": {"P", "f"},
     "05_dqn": {"K", "c"},
+    "07h_seeds": {"K", "W", "x"},
 }
 
 

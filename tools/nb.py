@@ -28,7 +28,7 @@ MAP = {
     "batch ↓": ["01_buffers", "02a_frames", "02c_stacks", "06_generation"],
     "your own log ↓": ["08_logs", "07c_doubts", "07g_report", "07b_imitation", "07e_overview", "07f_coverage",
                        "08a_exchange", "07d_alignment", "06a_authors"],
-    "policy ↓": ["07_bcq", "07a_cartpole"],
+    "policy ↓": ["07_bcq", "07a_cartpole", "07h_seeds"],
     "judged": ["03a_evaluation", "03b_panel", "03c_film", "08e_inspection", "08f_evidence", "08g_fqe", "08h_verdict",
                "09_ope", "09a_selection", "09b_pitfalls", "09c_intervals", "08b_sepsis", "08c_counting", "10_icu"],
     "tools": ["00b_checks", "00i_arguments", "00ia_shapes", "00j_calls", "00bb_locks", "00c_files", "00ca_mapped",
