@@ -163,7 +163,7 @@ class DQN(Agent):
 
     def update(self, batch: Batch) -> dict[str, torch.Tensor]:
         "One step of Adam, and one of the target network every `target_every` updates; returns scalars to record."
-        with self.gradients.recording():
+        with self.network.precision(), self.gradients.recording():   # weights become 16 bits once
             loss, metrics = self.loss(batch)
         self.gradients.backward(loss)   # what optimizer.zero_grad() and loss.backward() do, sooner
         self.optimizer.step()

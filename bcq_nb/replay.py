@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 import zlib
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from gymnasium.vector import VectorEnv
 
 from .arguments import Count
-from .calls import check_calls
+from .calls import check_calls, warn
 from .checkpoints import Progress
 from .environments import Step, reset_envs, spaces_of, step_envs
 from .frames import make_buffer
@@ -87,9 +86,8 @@ class Play:
                     action = np.where(exists, action, self.mask.argmax(1))
                 self.step(action)
         if self.seen() != before.header["seen"]:
-            warnings.warn("the environment does not repeat itself, although seed and actions are the same: what "
-                          "follows goes on from other transitions than before, and will not be the same to the bit",
-                          stacklevel=3)
+            warn("the environment does not repeat itself, although seed and actions are the same: what follows goes on "
+                 "from other transitions than before, and will not be the same to the bit")
 
 # %% ../nbs/04g_replay.ipynb #39a49d0a
 check_calls(__name__)   # arguments are compared with their annotations (00j)

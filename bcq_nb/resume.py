@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from collections.abc import Callable, Iterable
 from copy import deepcopy
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from .agents import Agent
 from .archives import load_arrays, save_arrays
 from .buffers import ReplayBuffer
-from .calls import check_calls
+from .calls import check_calls, warn
 from .checkpoints import Progress
 from .evaluation import Evaluation
 from .files import check_place, name_damage
@@ -98,8 +97,8 @@ class Course:
                              "same settings to go on, or another path, or delete that file")
         now = torch.get_num_threads()
         if threads != now:
-            warnings.warn(f"{threads} thread(s) were used before, and {now} now: the last bits may differ; "
-                          f"torch.set_num_threads({threads}) makes them the same", stacklevel=4)
+            warn(f"{threads} thread(s) were used before, and {now} now: the last bits may differ; "
+                 f"torch.set_num_threads({threads}) makes them the same")
 
     def go_on(self,
         show: bool = False,  # a bar, where environments are played again

@@ -17,8 +17,9 @@ from .arguments import Meaning
 # %% auto #0
 __all__ = ['NUMBERS', 'VALUES', 'WEIGHTS', 'CHANCES', 'INDICES', 'FLAGS', 'VTable', 'StateFlags', 'Dynamics', 'Rewards', 'QTable',
            'PolicyTable', 'Allowed', 'StepNumbers', 'StepIndices', 'StepFlags', 'StepChances', 'StepValues', 'StepMask',
-           'EpisodeNumbers', 'EpisodeWeights', 'EpisodeCounts', 'Entries', 'Shape', 'shape_of', 'fields_with_shape',
-           'lengths_in', 'different_lengths']
+           'EpisodeNumbers', 'EpisodeWeights', 'EpisodeCounts', 'Entries', 'are_finite', 'are_below_infinity',
+           'are_from_zero', 'are_probabilities', 'are_anything', 'Shape', 'shape_of', 'fields_with_shape', 'lengths_in',
+           'different_lengths']
 
 # %% ../nbs/00ia_shapes.ipynb #7e9bcf2f
 class Entries(NamedTuple):
@@ -28,12 +29,37 @@ class Entries(NamedTuple):
     hold: Callable[[np.ndarray], Any]    # whether all are as they must be, once the kind is right
 
 
-NUMBERS = Entries("finite numbers", "iuf", lambda array: np.isfinite(array).all())
-VALUES = Entries("numbers or -inf", "iuf", lambda array: (array < np.inf).all())   # NaN fails every comparison
-WEIGHTS = Entries("numbers from 0", "iuf", lambda array: (array >= 0).all())   # infinity is one, and NaN is not
-CHANCES = Entries("probabilities", "iuf", lambda array: ((array >= 0) & (array < 1 + 1e-6)).all())
-INDICES = Entries("integers from 0", "iu", lambda array: (array >= 0).all())
-FLAGS = Entries("booleans", "b", lambda array: True)
+def are_finite(array: np.ndarray) -> bool:
+    "Neither NaN nor infinite."
+    return bool(np.isfinite(array).all())
+
+
+def are_below_infinity(array: np.ndarray) -> bool:
+    "Not NaN either, which fails every comparison."
+    return bool((array < np.inf).all())
+
+
+def are_from_zero(array: np.ndarray) -> bool:
+    "Infinity is, and NaN is not."
+    return bool((array >= 0).all())
+
+
+def are_probabilities(array: np.ndarray) -> bool:
+    "From 0 to 1, and a little more for what a sum is rounded by."
+    return bool(((array >= 0) & (array < 1 + 1e-6)).all())
+
+
+def are_anything(array: np.ndarray) -> bool:
+    "The type says it all."
+    return True
+
+
+NUMBERS = Entries("finite numbers", "iuf", are_finite)
+VALUES = Entries("numbers or -inf", "iuf", are_below_infinity)
+WEIGHTS = Entries("numbers from 0", "iuf", are_from_zero)
+CHANCES = Entries("probabilities", "iuf", are_probabilities)
+INDICES = Entries("integers from 0", "iu", are_from_zero)
+FLAGS = Entries("booleans", "b", are_anything)
 
 # %% ../nbs/00ia_shapes.ipynb #88b38ce8
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import Any
 from typing_extensions import Self
 
 from .arguments import NonNegative
-from .calls import check_calls
+from .calls import check_calls, warn
 
 # %% auto #0
 __all__ = ['SIGNALS', 'WRITING', 'Interrupted', 'Requests', 'Keeper']
@@ -131,7 +130,7 @@ class Keeper(Requests):
             self.write()
             raise Interrupted(self.signum, f"stopped; the same call goes on from {str(self.path)!r}") from None
         if self.signum == signal.SIGINT:
-            warnings.warn("stopped before the end: this is what was done until then", stacklevel=3)
+            warn("stopped before the end: this is what was done until then")
             return True
         if error is None:
             raise Interrupted(self.signum)

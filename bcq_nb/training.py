@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ import torch
 
 from .arguments import Count, Discount, Natural, Probability
 from .buffers import ReplayBuffer, check_buffer
-from .calls import check_calls
+from .calls import check_calls, warn
 from .checks import check_count, check_probability
 
 # %% auto #0
@@ -197,8 +196,8 @@ def watch_bounds(
     if lowest <= row["q_min"] and row["q_max"] <= highest:
         return False
     advice = "try a lower lr or target_rate" + ("" if agent.config.clip_target else ", or clip_target=True")
-    warnings.warn(f"{type(agent).__name__} believes values from {row['q_min']:.4g} to {row['q_max']:.4g}, "
-                  f"and the rewards allow {low:.4g} to {high:.4g}: {advice}", stacklevel=2)
+    warn(f"{type(agent).__name__} believes values from {row['q_min']:.4g} to {row['q_max']:.4g}, "
+         f"and the rewards allow {low:.4g} to {high:.4g}: {advice}")
     return True
 
 # %% ../nbs/04b_training.ipynb #cba62885

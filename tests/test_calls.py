@@ -11,7 +11,7 @@ from bcq_nb.calls import annotations_of
 
 MODULES = [module.name for module in pkgutil.iter_modules(bcq_nb.__path__) if module.name[0] != "_"]
 LOOKED_WITH = {"arguments", "shapes", "calls"}   # by the others
-DO_NOT_LOOK = {"cli", "networks", "patterns", "plain", "reports", "weights"}   # not all of their functions
+DO_NOT_LOOK = {"cli", "layers", "networks", "patterns", "plain", "reports", "weights"}   # not all of their functions
 
 
 def public(module):
