@@ -194,6 +194,7 @@ def train_behavioral(
     replay: str | Path | None = None,        # the file, `.npz`, in which the buffer is kept at the end, if it is to be
     checkpoint: str | Path | None = None,    # a file, `.safetensors`, from which the same call goes on after a stop
     checkpoint_every: NonNegative = 10.0,    # seconds from one writing of it to the next, about
+    folder: str | Path | None = None,        # of files in which observations lie, if they are too many for memory
 ) -> DQN:                                    # the last policy, with its `history`
     """Train DQN online for a while: the partially trained policy that is to write the batch.
 
@@ -211,7 +212,7 @@ def train_behavioral(
     call = {"work": "behavioral", "env_id": env_id, "steps": steps, "exploration": asdict(plan), "seed": seed,
             "eval_every": eval_every, "eval_episodes": eval_episodes, "atari": atari and asdict(atari)}
     with closing(make_envs(env_id, n, seed, atari)) as envs:
-        play = Play(envs, min(plan.capacity, steps), steps)
+        play = Play(envs, min(plan.capacity, steps), steps, folder)
         buffer = play.buffer
         agent = DQN(buffer.obs_space, play.n_actions, config, seed, device)
         course = Training(checkpoint, call, streams, agent, buffer, play)

@@ -15,10 +15,12 @@ from gymnasium.spaces import Box
 from .arguments import Count
 from .calls import check_calls
 from .dqn import DQN
+from .frames import make_buffer
 from .record import check_folder
 
 # %% auto #0
-__all__ = ['memory_there', 'in_words', 'check_memory', 'weights_size', 'check_networks', 'check_disk']
+__all__ = ['memory_there', 'in_words', 'time_in_words', 'check_memory', 'weights_size', 'transition_size', 'check_networks',
+           'check_disk']
 
 # %% ../nbs/18b_early.ipynb #f5cf93ed
 def memory_there() -> float:   # bytes
@@ -50,6 +52,17 @@ def in_words(
     return f"{size:.3g} {units[0]}"
 
 
+def time_in_words(
+    seconds: float,  # any time
+) -> str:
+    "A time as people say it: 3 hours 20 minutes."
+    hours, minutes = divmod(round(seconds / 60), 60)
+    days, hours = divmod(hours, 24)
+    counts = [(days, "day"), (hours, "hour")] if days > 0 else [(hours, "hour"), (minutes, "minute")]
+    said = [f"{n} {unit}{'s' if n > 1 else ''}" for n, unit in counts if n > 0]
+    return " ".join(said) or "less than a minute"
+
+
 def check_memory(
     what: str,     # what needs it: "the networks of DQN"
     size: float,   # bytes
@@ -73,6 +86,15 @@ def weights_size(
     return 4.0 * sum(before * after + after for before, after in zip(sizes, sizes[1:], strict=False))
 
 
+def transition_size(
+    obs_space: Box,     # observations of one environment
+    n_actions: Count,   # number of actions
+) -> float:             # bytes
+    "How much room a transition takes in a buffer."
+    few = make_buffer(1_000, obs_space, n_actions)
+    return few.nbytes / 1_000
+
+
 def check_networks(
     agent: type[DQN],   # as in `weights_size`, and so are the next three
     obs_space: Box,     # observations of one environment
@@ -87,12 +109,13 @@ def check_networks(
 def check_disk(
     folder: Path,   # what is to be written to; it need not be there
     size: float,    # bytes, at least
+    flag: str = "--out",   # of the folder
 ) -> None:
     "Raises `ValueError` where the folder cannot be written to, or its disk is too full."
     free = shutil.disk_usage(check_folder(folder)).free
     if size > free:
-        raise ValueError(f"the results would need {in_words(size)} at least, and the disk of {folder} has "
-                         f"{in_words(free)} left: make room there, or choose another --out")
+        raise ValueError(f"the files would need {in_words(size)} at least, and the disk of {folder} has "
+                         f"{in_words(free)} left: make room there, or choose another {flag}")
 
 # %% ../nbs/18b_early.ipynb #0d1c9b45
 check_calls(__name__)   # arguments are compared with their annotations (00j)

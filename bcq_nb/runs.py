@@ -22,13 +22,12 @@ from .bcq import DiscreteBCQ, train_offline
 from .buffers import ReplayBuffer
 from .calls import check_calls
 from .dqn import DQN, train_behavioral
-from .early import check_disk, check_memory, check_networks, weights_size
+from .early import check_disk, check_memory, check_networks, transition_size, weights_size
 from .environments import default_eps, make_envs, spaces_of
 from .files import write_rows
-from .frames import make_buffer
 from .generation import generate_buffer
 from .record import Phase, at_work, finished_file, keeping, read_record
-from .settings import Behavioral, Generate, Train, default_settings, flags
+from .settings import Behavioral, Generate, Train, check_preset, default_settings, flags
 from .training import check_plan
 
 # %% auto #0
@@ -42,6 +41,7 @@ class Run:
     env: EnvId                  # a Gymnasium id with discrete actions: CartPole-v1, Acrobot-v1, ALE/Pong-v5
     seed: Seed = 0              # of everything that is random, from 0
     out: Path = Path("runs")    # where the folders of runs are
+    preset: str = "laptop"      # where settings come from that are not given: laptop, a first look; paper, the authors'
     device: str = "auto"        # where networks compute: "auto" is a GPU where there is one
     threads: Count | None = None  # of PyTorch, 1 to 256; 2 on Atari by default, else 1; the last bits depend on it
     atari: AtariConfig = field(default_factory=AtariConfig)  # how a game's frames become observations; for ALE/… only
@@ -49,6 +49,7 @@ class Run:
     def __post_init__(self):
         if self.threads is not None and self.threads > 256:
             raise ValueError(f"threads is {self.threads}: it must be an integer from 1 to 256")
+        check_preset(self.preset)
 
     @property
     def plain_env(self) -> str:
@@ -79,7 +80,8 @@ class Run:
         words += flags({**asdict(self), "seed": 0}, asdict(Run(self.env)))
         recorded = read_record(self.folder)
         if phase in recorded:
-            usual = default_settings(self.plain_env, recorded.get("behavioral", {}).get("steps", 20_000))
+            usual = default_settings(self.plain_env, recorded.get("behavioral", {}).get("steps", 20_000),
+                                     self.preset)
             words += flags(recorded[phase], asdict(getattr(usual, phase)))
         return f"`{' '.join(words)}`"
 
@@ -105,27 +107,33 @@ def check_room(
     obs_space: Box,     # observations of one environment
     n_actions: Count,   # number of actions
     advice: str,        # what to do where they are too many
+    folder: Path | None = None,   # where they lie, if not in memory
 ) -> None:
-    "Raises `ValueError` where transitions do not fit into memory."
-    few = make_buffer(1_000, obs_space, n_actions)
-    check_memory(f"{what} of {steps:,} transitions", few.nbytes / 1_000 * steps, advice)
+    "Raises `ValueError` where transitions do not fit into memory, or onto the disk where they are to lie."
+    size = transition_size(obs_space, n_actions) * steps
+    if folder is None:
+        check_memory(f"{what} of {steps:,} transitions", size, f"{advice}, or let them lie on a disk with --folder")
+    elif not folder.is_dir():
+        raise ValueError(f"there is no folder {str(folder)!r}: make it, or choose another --folder")
+    else:
+        check_disk(folder, size, "--folder")
 
 
-def check_behavior(run: Run, settings: Behavioral) -> None:
+def check_behavior(run: Run, settings: Behavioral, folder: Path | None = None) -> None:
     "Raises `ValueError` where the first phase could not be run."
     obs_space, n_actions = look(run)
     check_plan(settings.steps, settings.dqn.batch_size, settings.exploration)
     check_networks(DQN, obs_space, n_actions, settings.dqn)
     kept = min(settings.exploration.capacity, settings.steps)
-    check_room("a replay buffer", kept, obs_space, n_actions, "lower exploration.capacity, or steps")
+    check_room("a replay buffer", kept, obs_space, n_actions, "lower exploration.capacity or steps", folder)
     check_disk(run.folder, 4 * weights_size(DQN, obs_space, n_actions, settings.dqn))   # and target, and moments
 
 
-def check_batch(run: Run, settings: Generate) -> None:
+def check_batch(run: Run, settings: Generate, folder: Path | None = None) -> None:
     "Raises `ValueError` where the second phase could not be run."
     if settings.n_envs > settings.steps:
         raise ValueError(f"n_envs is {settings.n_envs}, above the {settings.steps} steps that they share: lower n_envs")
-    check_room("a batch", settings.steps, *look(run), "lower steps")
+    check_room("a batch", settings.steps, *look(run), "lower steps", folder)
 
 
 def check_bcq(
@@ -148,17 +156,17 @@ def behavior_phase(run: Run, settings: Behavioral) -> Phase:
     return Phase(run, "behavioral", settings, ("behavioral.safetensors", *replay, "behavioral.csv"))
 
 
-def write_behavior(run: Run, settings: Behavioral) -> None:
+def write_behavior(run: Run, settings: Behavioral, folder: Path | None = None) -> None:
     "The first phase: `behavioral.safetensors`, `behavioral.csv`. Raises as `train_behavioral`, `Phase.check`."
     phase = behavior_phase(run, settings)
     if phase.is_finished():
         return
-    check_behavior(run, settings)
+    check_behavior(run, settings, folder)
     replay = run.folder / ".replay.npz" if settings.keep_replay else None   # by this name until the phase has ended
     with at_work(phase):
         agent = train_behavioral(run.env, settings.steps, settings.dqn, settings.exploration, run.seed,
                                  settings.eval_every, settings.eval_episodes, run.atari, run.device, replay=replay,
-                                 checkpoint=phase.checkpoint)
+                                 checkpoint=phase.checkpoint, folder=folder)
         with keeping(phase):
             agent.save(run.folder / "behavioral.safetensors")
             write_rows(run.folder / "behavioral.csv", agent.history)
@@ -181,17 +189,17 @@ def batch_phase(run: Run, settings: Generate) -> Phase:
     return Phase(run, "generate", settings, ("batch.npz", "batch.csv"))
 
 
-def write_batch(run: Run, settings: Generate) -> None:
+def write_batch(run: Run, settings: Generate, folder: Path | None = None) -> None:
     "The second phase: `batch.npz`, `batch.csv`. Raises as `finished_file`, `generate_buffer`, `Phase.check`."
     phase = batch_phase(run, settings)
     if phase.is_finished():
         return
     policy = DQN.load(finished_file(run, "behavioral.safetensors", "behavioral"), run.device)
-    check_batch(run, settings)
+    check_batch(run, settings, folder)
     with at_work(phase):
         batch = generate_buffer(policy, run.env, settings.steps, settings.low_noise_p, settings.rand_action_p,
                                 default_eps(run.env), settings.n_envs, run.seed, run.atari,
-                                checkpoint=phase.checkpoint)
+                                checkpoint=phase.checkpoint, folder=folder)
         with keeping(phase):
             batch.save(run.folder / "batch.npz")
             write_rows(run.folder / "batch.csv", [episode_row(batch, slots) for slots in batch.episodes()])
@@ -203,12 +211,12 @@ def bcq_phase(run: Run, settings: Train) -> Phase:
     return Phase(run, "train", settings, ("bcq.safetensors", "bcq.csv"))
 
 
-def write_bcq(run: Run, settings: Train) -> None:
+def write_bcq(run: Run, settings: Train, folder: Path | None = None) -> None:
     "The third phase: `bcq.safetensors`, `bcq.csv`. Raises as `finished_file`, `train_offline`, `Phase.check`."
     phase = bcq_phase(run, settings)
     if phase.is_finished():
         return
-    batch = ReplayBuffer.load(finished_file(run, "batch.npz", "generate"))
+    batch = ReplayBuffer.load(finished_file(run, "batch.npz", "generate"), folder=folder)
     check_bcq(run, settings, len(batch))
     agent = DiscreteBCQ(batch.obs_space, batch.n_actions, settings.bcq, run.seed, run.device)
     with at_work(phase):

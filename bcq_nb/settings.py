@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .arguments import Count, EnvId, Probability
@@ -19,7 +20,8 @@ from .record import by_flag
 from .training import Exploration
 
 # %% auto #0
-__all__ = ['DEFAULT_ENV', 'Behavioral', 'Generate', 'Train', 'Pipeline', 'default_settings', 'flags']
+__all__ = ['DEFAULT_ENV', 'PRESETS', 'Behavioral', 'Generate', 'Train', 'Pipeline', 'Start', 'paper_settings', 'check_preset',
+           'default_settings', 'flags']
 
 # %% ../nbs/18c_settings.ipynb #a793b264
 @dataclass(frozen=True)
@@ -59,15 +61,51 @@ class Pipeline:
     train: Train            # the third phase: train discrete BCQ on the batch alone
     episodes: Count = 20    # episodes for each policy in the closing table, from 1
 
+
+@dataclass(frozen=True)
+class Start:
+    "What a command that takes long asks before it starts."
+    dry_run: bool = False       # say what time, memory and disk it would take, and end; nothing is written
+    folder: Path | None = None  # of working files for transitions that are too many for memory: best on an SSD
+
+# %% ../nbs/18c_settings.ipynb #62597cbb
+def paper_settings(
+    env_id: EnvId,   # a Gymnasium id
+) -> Pipeline:
+    "The settings of the authors' code (Fujimoto et al. 2019b): a million of everything."
+    million = 1_000_000
+    if is_atari(env_id):
+        return Pipeline(
+            Behavioral(million, DQNConfig.atari(), Exploration.atari(), eval_every=50_000),
+            Generate(million),
+            Train(million, BCQConfig.atari(), eval_every=50_000),
+        )
+    return Pipeline(
+        Behavioral(million, DQNConfig(), Exploration(), eval_every=5_000),
+        Generate(million),
+        Train(million, BCQConfig(), eval_every=5_000),
+    )
+
 # %% ../nbs/18c_settings.ipynb #1649c930
 DEFAULT_ENV = "CartPole-v1"
+PRESETS = ("laptop", "paper")
+
+
+def check_preset(name: str) -> None:
+    "Raises `ValueError` for a preset that there is not."
+    if name not in PRESETS:
+        raise ValueError(f"preset is {name!r}: it must be {' or '.join(PRESETS)}")
 
 
 def default_settings(
     env_id: EnvId = DEFAULT_ENV,  # a Gymnasium id
     atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
+    preset: str = "laptop",       # one of `PRESETS`
 ) -> Pipeline:
-    "What `bcq pipeline` uses unless told otherwise."
+    "What `bcq pipeline` uses unless told otherwise. Raises `ValueError` for a preset that there is not."
+    check_preset(preset)
+    if preset == "paper":
+        return paper_settings(env_id)
     if is_atari(env_id):
         share = min(1.0, atari_steps / 1_000_000)
         exploration = Exploration.atari(warmup=max(int(20_000 * share), 32), eps_updates=max(int(250_000 * share), 1))

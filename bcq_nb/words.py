@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import MISSING, dataclass, field, make_dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from .calls import check_calls
 from .choose import Choose, run_choose
 from .columns import Columns
 from .compare import Compare, run_compare
+from .costs import batch_steps, expected, three_lines
 from .film import check_film
 from .fit import Act, run_act
 from .log_runs import Describe, Paper, Place, run_describe
@@ -35,6 +37,7 @@ from bcq_nb.outcome import (
     write_films,
     write_results,
 )
+from .record import Phase, finished_file
 from bcq_nb.runs import (
     Run,
     batch_phase,
@@ -47,33 +50,83 @@ from bcq_nb.runs import (
     write_bcq,
     write_behavior,
 )
-from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Train, default_settings
+from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Start, Train, default_settings
 
 # %% auto #0
-__all__ = ['LOG', 'RUNS', 'ROWS', 'COMMANDS', 'BOX', 'check_pipeline', 'run_pipeline', 'Command', 'check_command', 'read_words',
-           'defaults_of', 'parse', 'run_words']
+__all__ = ['PHASES', 'WRITE', 'FEW', 'LONG', 'LOG', 'RUNS', 'ROWS', 'COMMANDS', 'BOX', 'left_to_do', 'check_phases', 'begin',
+           'run_phase', 'run_pipeline', 'Command', 'check_command', 'read_words', 'defaults_of', 'parse', 'run_words']
+
+# %% ../nbs/19f_words.ipynb #a420efd3
+PHASES: dict[str, Callable[..., Phase]] = {"behavioral": behavior_phase, "generate": batch_phase, "train": bcq_phase}
+WRITE: dict[str, Callable[..., None]] = {"behavioral": write_behavior, "generate": write_batch, "train": write_bcq}
+FEW = 10_000   # steps and updates: not worth a trial
+LONG = 120     # seconds: worth three lines
+
+
+def left_to_do(
+    run: Run,               # to be begun
+    plan: dict[str, Any],   # phase -> its settings
+) -> dict[str, Any]:        # of the phases that are not finished
+    "Raises `ValueError` where the folder is that of another run."
+    left = {}
+    for name, settings in plan.items():
+        phase = PHASES[name](run, settings)
+        written = phase.check().get("files", {}).get(phase.title)
+        if not written or not all((run.folder / file).exists() for file in phase.files):
+            left[name] = settings
+    return left
+
+
+def check_phases(
+    run: Run,              # to be begun
+    left: dict[str, Any],  # phase -> its settings
+    folder: Path | None,   # where transitions lie, if not in memory
+) -> None:
+    "Raises `ValueError` where any of them could not be run, as far as that can be known before the first."
+    if "behavioral" in left:
+        check_behavior(run, left["behavioral"], folder)
+    if "generate" in left:
+        if "behavioral" not in left:
+            finished_file(run, "behavioral.safetensors", "behavioral")
+        check_batch(run, left["generate"], folder)
+    if "train" in left:
+        check_bcq(run, left["train"], left["generate"].steps if "generate" in left else batch_steps(run))
+
+
+def begin(
+    run: Run,              # to be begun
+    start: Start,          # how
+    plan: dict[str, Any],  # phase -> its settings
+) -> bool:                 # whether it is to begin now
+    "Look at all phases, and say what they will take. Raises as `left_to_do` and `check_phases`."
+    left = left_to_do(run, plan)
+    check_phases(run, left, start.folder)
+    calls = sum(getattr(settings, "steps", 0) + getattr(settings, "updates", 0) for settings in left.values())
+    if calls > FEW or (left and start.dry_run):
+        costs = expected(run, left, start.folder)
+        if start.dry_run or sum(cost.seconds for cost in costs.values()) > LONG:
+            print(three_lines(run, costs, start.folder), flush=True)
+    return not (left and start.dry_run)   # where all is finished, the phases say so
+
+# %% ../nbs/19f_words.ipynb #4a8dba99
+def run_phase(name: str, run: Run, start: Start, settings: Any) -> None:
+    "One phase. Raises as `begin` and what writes it."
+    if begin(run, start, {name: settings}):
+        WRITE[name](run, settings, start.folder)
 
 # %% ../nbs/19f_words.ipynb #312fb4ef
-def check_pipeline(run: Run, settings: Pipeline) -> None:
-    "Raises `ValueError` where any of the phases could not be run, as far as that can be known before the first."
-    phases = [behavior_phase(run, settings.behavioral), batch_phase(run, settings.generate),
-              bcq_phase(run, settings.train), results_phase(run), films_phase(run)]
-    for phase in phases:
+def run_pipeline(run: Run, start: Start, settings: Pipeline) -> None:
+    "Each phase in its turn, then table, curve and videos. Raises as `begin` and the phases."
+    for phase in (results_phase(run), films_phase(run)):
         phase.check()
-    check_behavior(run, settings.behavioral)
-    check_batch(run, settings.generate)
-    check_bcq(run, settings.train, settings.generate.steps)
-
-
-def run_pipeline(run: Run, settings: Pipeline) -> None:
-    "Each phase in its turn, then table, curve and videos. Raises as `check_pipeline` and the phases."
-    check_pipeline(run, settings)
+    plan = {"behavioral": settings.behavioral, "generate": settings.generate, "train": settings.train}
+    if not begin(run, start, plan):
+        return
     reason = check_film(run.env, run.atari)
     if reason is not None:
         print(f"there will be no films: {reason}", flush=True)
-    write_behavior(run, settings.behavioral)
-    write_batch(run, settings.generate)
-    write_bcq(run, settings.train)
+    for name, phase_settings in plan.items():
+        WRITE[name](run, phase_settings, start.folder)
     write_results(run, settings.episodes)
     if reason is None:
         write_films(run)
@@ -94,10 +147,10 @@ RUNS = {**LOG, "runs": "folders of `bcq fit`, or policies in them"}
 ROWS = {"agent": "an agent of `bcq fit`", "new": "the rows to decide: CSV, CSV.gz or Parquet"}
 
 COMMANDS = {
-    "pipeline": Command(run_pipeline, (Run, Pipeline)),
-    "behavioral": Command(write_behavior, (Run, Behavioral)),
-    "generate": Command(write_batch, (Run, Generate)),
-    "train": Command(write_bcq, (Run, Train)),
+    "pipeline": Command(run_pipeline, (Run, Start, Pipeline)),
+    "behavioral": Command(partial(run_phase, "behavioral"), (Run, Start, Behavioral)),
+    "generate": Command(partial(run_phase, "generate"), (Run, Start, Generate)),
+    "train": Command(partial(run_phase, "train"), (Run, Start, Train)),
     "evaluate": Command(run_evaluate, (Run, Evaluate)),
     "video": Command(run_video, (Run, Video)),
     "describe": Command(run_describe, (Paper, Columns, Describe), LOG),
@@ -156,10 +209,11 @@ def read_words(
 def defaults_of(
     env_id: EnvId,                # a Gymnasium id
     atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
+    preset: str = "laptop",       # as `default_settings` takes it
 ) -> dict[type, Any]:             # class -> an object of it
     "What the commands about a run use unless told otherwise."
-    pipeline = default_settings(env_id, atari_steps)
-    parts = (Run(DEFAULT_ENV), pipeline, pipeline.behavioral, pipeline.generate, pipeline.train)
+    pipeline = default_settings(env_id, atari_steps, preset)
+    parts = (Run(DEFAULT_ENV), Start(), pipeline, pipeline.behavioral, pipeline.generate, pipeline.train)
     return {type(part): part for part in parts}
 
 
@@ -172,9 +226,9 @@ def parse(
     defaults = defaults_of(DEFAULT_ENV)
     if Run in COMMANDS[name].kinds:
         told = [word for word in words if word not in ("-h", "--help")]   # of the second reading, with its defaults
-        run, settings = read_words(name, told, defaults, add_help=False, return_unknown_args=True)
+        run, *_, settings = read_words(name, told, defaults, add_help=False, return_unknown_args=True)
         behavioral = getattr(settings, "behavioral", settings)
-        defaults = defaults_of(run.env, getattr(behavioral, "steps", 20_000))
+        defaults = defaults_of(run.env, getattr(behavioral, "steps", 20_000), run.preset)
     return read_words(name, words, defaults)
 
 # %% ../nbs/19f_words.ipynb #f72e6066

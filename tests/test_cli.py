@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,11 @@ from bcq_nb.atari import AtariConfig
 from bcq_nb.bcq import BCQConfig
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.cli import main
+from bcq_nb.dqn import DQNConfig
 from bcq_nb.outcome import Video
-from bcq_nb.record import keeping, only_one
+from bcq_nb.record import by_flag, keeping, only_one
 from bcq_nb.runs import Run, batch_phase, bcq_phase
-from bcq_nb.settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Train, default_settings
+from bcq_nb.settings import DEFAULT_ENV, PRESETS, Behavioral, Generate, Pipeline, Start, Train, default_settings
 from bcq_nb.words import COMMANDS, Command, parse
 
 SMALL = ("--behavioral.steps 1200 --behavioral.eval-episodes 1 --generate.steps 500 "
@@ -73,6 +74,10 @@ def everything(folder):
     "pipeline --seed 9 --device tpu": "device is 'tpu', which is not here",
     "pipeline --seed -1": "seed is -1: it must be an integer from 0",
     "pipeline --episodes 0": "episodes is 0: it must be an integer from 1",
+    "pipeline --preset papre": "preset is 'papre': it must be laptop or paper",
+    "generate --seed 8 --preset paper": "`bcq behavioral --env CartPole-v1 --seed 8 --preset paper` makes",
+    "pipeline --seed 9 --folder nowhere": "there is no folder 'nowhere': make it, or choose another --folder",
+    "pipeline --seed 8 --dry-run --behavioral.steps 100": "the warm-up takes 1000",
     "pipeline --out story.txt": "story.txt is not a folder that can be written to: choose another --out",
     "pipeline": "behavioral.steps is 1200 there and 20000 here",
     f"pipeline {SMALL} --atari.frame-skip 2": "atari.frame-skip is 4 there and 2 here",
@@ -135,20 +140,147 @@ def test_atari_has_defaults_of_its_own(bcq):
     "They show in the help, shrink with the run, and give way to the user's words"
     pong = "--env ALE/Pong-v5"
     assert re.search(r"6\.25e-0?5", bcq(f"train {pong} --help")[1])
-    _, settings = parse("behavioral", f"{pong} --steps 100000".split())
+    *_, settings = parse("behavioral", f"{pong} --steps 100000".split())
     assert settings == default_settings("ALE/Pong-v5", 100_000).behavioral
     assert (settings.exploration.warmup, settings.exploration.eps_updates) == (2_000, 25_000)
     words = f"{pong} --behavioral.steps=10 --behavioral.exploration.warmup 7 --train.bcq.lr 0.5"
-    _, settings = parse("pipeline", words.split())
+    *_, settings = parse("pipeline", words.split())
     assert settings.behavioral.exploration.warmup == 7
     assert settings.train.bcq == replace(BCQConfig.atari(), lr=0.5)
-    run, settings = parse("train", ["--atari.frame_skip", "2", "--env=ALE/Pong-v5"])
+    run, _, settings = parse("train", ["--atari.frame_skip", "2", "--env=ALE/Pong-v5"])
     assert run == Run("ALE/Pong-v5", atari=AtariConfig(frame_skip=2))
     assert settings == default_settings("ALE/Pong-v5").train
 
 
+# `main.py` of github.com/sfujim/BCQ, discrete_BCQ, at commit 4876f7e: the settings of the behavior policy and of BCQ
+AUTHORS = {   # flag of the pipeline: name there, on Atari, elsewhere
+    "behavioral.steps": ("max_timesteps", 1e6, 1e6),
+    "behavioral.exploration.warmup": ("start_timesteps", 2e4, 1e3),
+    "behavioral.exploration.eps-start": ("initial_eps", 1, 0.1),
+    "behavioral.exploration.eps-end": ("end_eps", 1e-2, 0.1),
+    "behavioral.exploration.eps-updates": ("eps_decay_period", 25e4, 1),
+    "behavioral.exploration.train-every": ("train_freq", 4, 1),
+    "behavioral.exploration.capacity": ("buffer_size", 1e6, 1e6),
+    "behavioral.exploration.n-envs": ("one environment", 1, 1),
+    "behavioral.eval-every": ("eval_freq", 5e4, 5e3),
+    "behavioral.eval-episodes": ("eval_episodes of eval_policy", 10, 10),
+    "behavioral.dqn.discount": ("discount", 0.99, 0.99),
+    "behavioral.dqn.batch-size": ("batch_size", 32, 64),
+    "behavioral.dqn.lr": ("optimizer_parameters, lr", 6.25e-5, 3e-4),
+    "behavioral.dqn.adam-eps": ("optimizer_parameters, eps", 1.5e-4, 1e-8),
+    "behavioral.dqn.target-every": ("target_update_freq", 8e3, 1),
+    "behavioral.dqn.target-rate": ("polyak_target_update, tau", 1, 0.005),
+    "behavioral.dqn.clip-reward": ("reward_clipping", True, False),
+    "behavioral.dqn.hidden": ("the layers of DQN.py", (512,), (256, 256)),
+    "generate.steps": ("max_timesteps", 1e6, 1e6),
+    "generate.low-noise-p": ("low_noise_p", 0.2, 0.2),
+    "generate.rand-action-p": ("rand_action_p", 0.2, 0.2),
+    "train.updates": ("max_timesteps", 1e6, 1e6),
+    "train.eval-every": ("eval_freq", 5e4, 5e3),
+    "train.eval-episodes": ("eval_episodes of eval_policy", 10, 10),
+    "train.bcq.threshold": ("BCQ_threshold", 0.3, 0.3),
+    "train.bcq.logit-penalty": ("i.pow(2).mean() in discrete_BCQ.py", 1e-2, 1e-2),
+}
+ALSO_OF_BCQ = ("discount", "batch-size", "lr", "adam-eps", "target-every", "target-rate", "clip-reward", "hidden")
+
+
+@pytest.mark.parametrize("env, column", [("ALE/Breakout-v5", 1), ("CartPole-v1", 2)])
+def test_the_preset_paper_is_what_the_authors_use(env, column):
+    ours = by_flag(asdict(parse("pipeline", ["--env", env, "--preset", "paper"])[-1]))
+    theirs = {flag: values[column] for flag, values in AUTHORS.items()}
+    theirs |= {f"train.bcq.{name}": theirs[f"behavioral.dqn.{name}"] for name in ALSO_OF_BCQ}
+    assert {flag: ours[flag] for flag in theirs} == theirs
+    not_theirs = {"bfloat16": False, "standardize": False, "clip-target": False, "scale-reward": False}
+    assert {flag: ours[flag] for flag in ours if flag.rpartition(".")[2] in not_theirs} == {
+        f"{group}.{name}": value for group in ("behavioral.dqn", "train.bcq") for name, value in not_theirs.items()}
+    of_atari = AtariConfig()   # atari_preprocessing there
+    assert (of_atari.frame_skip, of_atari.frame_size, of_atari.stack, of_atari.max_episode_steps) == (4, 84, 4, 27e3)
+    for name in ("behavioral", "generate", "train"):
+        phase = asdict(parse(name, ["--env", env, "--preset", "paper"])[-1])
+        assert {f"{name}.{flag}": value for flag, value in by_flag(phase).items()}.items() <= ours.items()
+
+
+def test_words_beside_a_preset_have_the_last_word():
+    preset = ["--preset", "paper"]
+    told = "--train.bcq.lr 0.5 --train.bcq.bfloat16 --generate.steps 7 --behavioral.exploration.warmup 9".split()
+    for order in (preset + told, told + preset):
+        *_, settings = parse("pipeline", [*order, "--env", "ALE/Pong-v5"])
+        paper = default_settings("ALE/Pong-v5", preset="paper")
+        assert settings.train == replace(paper.train, bcq=replace(paper.train.bcq, lr=0.5, bfloat16=True))
+        assert settings.generate == replace(paper.generate, steps=7)
+        assert settings.behavioral.exploration == replace(paper.behavioral.exploration, warmup=9)
+        assert settings.behavioral.steps == 1_000_000
+    assert PRESETS[0] == Run(DEFAULT_ENV).preset
+
+
+def lines_of(costs):
+    "The names and units of an estimate; nothing is said of times"
+    found = re.findall(r"^expected (\w+): +(?:less than a )?[\d.]* ?(\w+).*\((.*)\)$", costs, re.M)
+    return [(name, re.findall(r"(behavioral|generate|train) ", parts)) for name, _, parts in found]
+
+
+def test_a_dry_run_says_what_a_run_takes_and_writes_nothing(bcq, story, tmp_path):
+    before = everything(story), everything(tmp_path)
+    all_three = ["behavioral", "generate", "train"]
+    three = [("time", all_three), ("memory", all_three), ("disk", all_three)]
+    status, out, err = bcq("pipeline --seed 1 --preset paper --dry-run")
+    assert (status, err) == (0, "") and lines_of(out) == three and len(out.splitlines()) == 3
+    status, out, err = bcq("pipeline --seed 1 --dry-run --folder", tmp_path)
+    assert (status, err) == (0, "") and lines_of(out) == [*three, ("folder", all_three)]
+    status, out, err = bcq("behavioral --seed 1 --dry-run --steps 1200")
+    assert (status, err) == (0, "") and [parts for _, parts in lines_of(out)] == [["behavioral"]] * 3
+    status, out, err = bcq(f"pipeline {SMALL} --dry-run --seed 1")
+    assert (status, err) == (0, "") and lines_of(out) == three, "asked for, it is said of a short run, too"
+    assert (everything(story), everything(tmp_path)) == before
+
+
+def test_what_is_finished_takes_nothing(bcq, story, tmp_path):
+    shutil.copytree(story / "runs", tmp_path / "runs")
+    (tmp_path / "runs/CartPole-v1/seed0/bcq.csv").unlink()
+    before = everything(tmp_path)
+    for command in (f"pipeline {SMALL}", "train --updates 20 --eval-episodes 1"):
+        status, out, err = bcq(f"{command} --dry-run --out", tmp_path / "runs")
+        assert (status, err) == (0, "") and [parts for _, parts in lines_of(out)] == [["train"]] * 3
+    assert everything(tmp_path) == before
+    status, out, err = bcq("generate --steps 500 --dry-run")
+    assert (status, err) == (0, "") and out.startswith("generate is finished") and len(out.splitlines()) == 1
+
+
+def test_long_runs_say_what_they_take_and_short_ones_do_not(bcq, tmp_path, monkeypatch):
+    status, out, err = bcq("behavioral --steps 1200 --eval-episodes 1 --out", tmp_path / "short")
+    assert status == 0 and "expected" not in out
+    monkeypatch.setattr(words, "FEW", 0)
+    monkeypatch.setattr(words, "LONG", 0)
+    status, out, err = bcq("behavioral --steps 1200 --eval-episodes 1 --out", tmp_path / "long")
+    assert status == 0 and [name for name, _ in lines_of(out)] == ["time", "memory", "disk"]
+    for path in (tmp_path / "short/CartPole-v1/seed0").iterdir():
+        assert path.read_bytes() == (tmp_path / "long/CartPole-v1/seed0" / path.name).read_bytes(), "a trial changes it"
+
+
+def test_working_files_change_nothing(bcq, story, tmp_path):
+    (tmp_path / "working").mkdir()
+    for command in ("behavioral --steps 1200 --eval-episodes 1", "generate --steps 500",
+                    "train --updates 20 --eval-episodes 1"):
+        status, _, err = bcq(f"{command} --folder {tmp_path / 'working'} --out", tmp_path / "runs")
+        assert status == 0, err
+    made, usual = (contents(folder / "runs/CartPole-v1/seed0") for folder in (tmp_path, story))
+    for name in ("behavioral.safetensors", "batch.npz", "bcq.safetensors"):
+        assert made[name] == usual[name]
+    assert not list((tmp_path / "working").iterdir()), "they have no names, and are gone"
+
+
+def test_a_preset_is_recorded_by_its_settings(bcq, tmp_path):
+    command = "behavioral --steps 1050 --eval-episodes 1 --exploration.warmup 1040 --out"
+    status, _, err = bcq(f"{command} {tmp_path} --preset paper")
+    assert status == 0, err
+    recorded = json.loads((tmp_path / "CartPole-v1/seed0/config.json").read_text())
+    assert recorded["behavioral"]["dqn"] == json.loads(json.dumps(asdict(DQNConfig()))) and "preset" not in recorded
+    status, out, err = bcq(f"{command} {tmp_path}")
+    assert (status, out) == (2, "") and "behavioral.dqn.hidden is [256, 256] there and [64, 64] here" in err
+
+
 def test_the_batch_may_have_another_size_than_the_training():
-    _, settings = parse("pipeline", "--behavioral.steps 3000 --generate.steps 5000".split())
+    *_, settings = parse("pipeline", "--behavioral.steps 3000 --generate.steps 5000".split())
     assert (settings.behavioral.steps, settings.generate.steps) == (3_000, 5_000)
 
 
@@ -311,5 +443,5 @@ def test_default_settings_are_those_of_the_phases():
     assert isinstance(standard, Pipeline)
     for kind, name in ((Behavioral, "behavioral"), (Generate, "generate"), (Train, "train")):
         assert isinstance(getattr(standard, name), kind)
-        assert parse(name, []) == (Run(DEFAULT_ENV), getattr(standard, name))
+        assert parse(name, []) == (Run(DEFAULT_ENV), Start(), getattr(standard, name))
     assert Path("runs") == Run(DEFAULT_ENV).out

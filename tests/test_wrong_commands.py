@@ -88,6 +88,9 @@ WRONG = [
         "atari.frame-skip 0", "atari.stack 0", "atari.frame-size -1", "atari.repeat-action-probability 1",
     ]),
     f"behavioral --seed 1 --exploration.capacity {HUGE} --steps {HUGE}",
+    "pipeline --preset papre", "train --preset Paper", "evaluate --preset ''", "pipeline --seed 1 --folder nowhere",
+    "pipeline --seed 1 --folder log.csv", "generate --seed 1 --folder log.csv", "behavioral --seed 1 --folder log.csv",
+    f"pipeline --seed 1 --dry-run --generate.steps {HUGE}", "generate --seed 8 --dry-run", "train --seed 8 --dry-run",
     # Another run's folder
     "pipeline", f"pipeline {TINY} --threads 2", f"pipeline {TINY} --train.bcq.lr 0.5", "generate --steps 501",
     "evaluate --threads 2", "evaluate --atari.frame-skip 2", "video --atari.stack 2",
