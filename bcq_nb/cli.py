@@ -46,6 +46,8 @@ Commands for a table of decisions
   act         decide for every row of a table
 
 `bcq COMMAND --help` lists the settings of a command, `bcq --version` says which version this is.
+`--preset paper` takes the authors' settings for what is not said, a million steps and more; `--dry-run`
+says what time, memory and disk a command would take, and ends.
 What is finished is not run again: after an interruption the same command goes on from where it was."""
 
 # %% ../nbs/20_cli.ipynb #cb6b9416
