@@ -136,8 +136,8 @@ def check_together(
                          "them once, and a seed for each")
     first = agents[0]
     if len(first.obs_space.shape) == 3:
-        raise ValueError("these agents take frames: together there is nothing to gain, and every stack of frames would "
-                         "lie in memory; train_offline takes them one after the other")
+        raise ValueError("these agents take frames, and only agents that take vectors learn together: train_offline "
+                         "takes them one after the other")
     for k, agent in enumerate(agents):
         if type(agent) is not type(first) or agent.config != first.config or agent.device != first.device:
             raise ValueError(f"agents[{k}] is another kind of agent than agents[0]: together they need the same class, "
@@ -213,7 +213,8 @@ def train_seeds(
     """`train_offline(agent, buffer, steps, seed=seed)` for each agent and seed, all at once: equal up to rounding.
 
     Ctrl-C hands back what was learned so far, with a warning. Raises `ValueError` where agents, batch and environment
-    do not fit, `FloatingPointError` where an agent is spoiled (04e): all stop then.
+    do not fit, `FloatingPointError` where an agent is spoiled (04e): all stop then. With `compiled` whatever PyTorch
+    raises where there is no compiler.
     """
     own = list(range(len(agents))) if seeds is None else list(seeds)
     check_together(agents, own)

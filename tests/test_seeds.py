@@ -71,10 +71,10 @@ def assert_same(together, alone, rtol, atol=0.0):
 
 
 @pytest.mark.parametrize(("kind", "settings"), [
-    (DQN, {}), (DoubleDQN, {}), (DiscreteBCQ, {}), (DiscreteBCQ, {"hidden": ()}), (DiscreteBCQ, {"threshold": 1.0}),
+    (DQN, {}), (DoubleDQN, {}), (DiscreteBCQ, {}), (DiscreteBCQ, {"hidden": ()}),
     (DiscreteBCQ, {"standardize": True, "scale_reward": True, "clip_target": True, "clip_reward": True}),
     (DQN, {"target_every": 7, "target_rate": 1.0, "discount": 0.5}),
-], ids=["DQN", "DoubleDQN", "BCQ", "no layers between", "imitation", "scaled", "copied targets"])
+], ids=["DQN", "DoubleDQN", "BCQ", "no layers between", "scaled", "copied targets"])
 def test_together_is_in_turn(kind, settings):
     "In double precision, whatever the settings: 60 updates, rows of history at 25, 50 and 60"
     together, alone = both_ways(60, kind=kind, double=True, **settings)
