@@ -3,7 +3,7 @@
 The rule: for each size of the networks and each number of agents all ways are asked in turn, in one process with one
 thread, each round beginning with another one; the first round is not counted. All agents draw their own transitions and
 keep what each update reports. A ratio is the median of the ratios of each round, with the middle 95 % of 2,000 medians
-of rounds drawn anew. Compiling is done before and timed by itself.
+of rounds drawn anew. Compiling is done before and timed by itself, and nothing that was compiled earlier is used.
 
 Two files: benchmarks/results/seeds_rounds.csv has each time, bcq_nb/results/seeds.csv what notebook 07h draws. `ms` are
 milliseconds for one update of one agent, `cpu_ms` those in which a core worked for it; `gain` says how many times as
@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -108,13 +110,8 @@ def summarize(rows: list[dict]) -> list[dict]:
     return summary
 
 
-def main(words: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--agents", type=int, nargs="+", default=N_AGENTS)
-    parser.add_argument("--out", type=Path, nargs=2, default=[ROUNDS, SUMMARY], help="the two files")
-    args = parser.parse_args(words)
-    torch.set_num_threads(1)
+def measure(args: argparse.Namespace) -> None:
+    "All sizes and numbers of agents; the files are written again after each"
     rows: list[dict] = []
     for hidden in HIDDEN:
         for n_agents in args.agents:
@@ -127,6 +124,17 @@ def main(words: list[str] | None = None) -> None:
         print(f"{row['hidden']:8} {row['agents']:3} agents, {row['way']:9} {row['updates_per_s']:7,.0f} updates/s"
               f"  {row['gain']:5.2f} [{row['gain_low']:.2f}, {row['gain_high']:.2f}] times as fast"
               f" (cpu {row['cpu_gain']:.2f})")
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--agents", type=int, nargs="+", default=N_AGENTS)
+    parser.add_argument("--out", type=Path, nargs=2, default=[ROUNDS, SUMMARY], help="the two files")
+    args = parser.parse_args(words)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, {"TORCHINDUCTOR_CACHE_DIR": folder}):
+        measure(args)
 
 
 if __name__ == "__main__":
