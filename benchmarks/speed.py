@@ -61,6 +61,7 @@ def alike(name: str, *processes: str) -> dict[str, tuple[str, str]]:
 
 WORKS = {
     "mlp": Work(200, alike("mlp", *ALL)),
+    "mlp_compiled": Work(200, alike("mlp", *ALL) | {"ours": ("ours", "mlp_compiled")}),
     "cnn": Work(10, alike("cnn", *ALL)),
     "cnn_bf16": Work(10, alike("cnn_bf16", "ours", "floor") | {"authors": ("authors", "cnn")}),
     "sample_mlp": Work(500, alike("sample_mlp", *ALL)),

@@ -2,7 +2,6 @@
 
 Games are made once, outside of the time, as in the authors' code; and `train_behavioral` evaluates nothing.
 """
-from dataclasses import fields
 from functools import cache, partial
 
 import numpy as np
@@ -17,11 +16,11 @@ from bcq_nb.environments import make_envs
 from bcq_nb.evaluation import Evaluation
 from bcq_nb.frames import FrameBuffer
 from bcq_nb.guard import learn
+from bcq_nb.seeds import Lessons
 from bcq_nb.training import Exploration
 
 given = arguments()
 PIXELS = Box(0, 255, (CNN["stack"], CNN["size"], CNN["size"]), np.uint8)
-HAS_BFLOAT16 = "bfloat16" in {field.name for field in fields(BCQConfig)}
 
 
 def dqn_settings(sizes: dict) -> dict:
@@ -54,12 +53,23 @@ def frames() -> FrameBuffer:
     return buffer
 
 
-def update(make_buffer, sizes: dict, **more) -> tuple[Run, int]:
+def learner(buffer: ReplayBuffer, sizes: dict, **more) -> DiscreteBCQ:
     config = BCQConfig(**dqn_settings(sizes), threshold=BCQ["threshold"], logit_penalty=BCQ["penalty"], **more)
+    return DiscreteBCQ(buffer.obs_space, buffer.n_actions, config, device="cpu")
+
+
+def update(make_buffer, sizes: dict, **more) -> tuple[Run, int]:
     buffer = make_buffer()
-    agent = DiscreteBCQ(buffer.obs_space, buffer.n_actions, config, device="cpu")
+    agent = learner(buffer, sizes, **more)
     rng = np.random.default_rng(0)
     return lambda n: learn(agent, buffer, n, rng), trained(agent.optimizer)
+
+
+def compiled() -> tuple[Run, int]:
+    "What `train_seeds` does with one agent and `compiled=True`"
+    buffer = vectors()
+    lessons = Lessons([learner(buffer, MLP)], buffer, [0], compiled=True)
+    return lessons.learn, trained(lessons.stack.optimizer)
 
 
 def sample(make_buffer, sizes: dict) -> tuple[Run, int]:
@@ -95,8 +105,7 @@ makers = {"mlp": partial(update, vectors, MLP), "sample_mlp": partial(sample, ve
           "cnn": partial(update, frames, CNN), "sample_cnn": partial(sample, frames, CNN)}
 makers |= {f"generate_{n}": partial(generate, n) for n in (1, 2, 4, 8, 16, 32)}
 makers |= {f"behavioral_{n}": partial(behavioral, n) for n in (1, 8)}
-if HAS_BFLOAT16:
-    makers |= {"cnn_bf16": partial(update, frames, CNN, bfloat16=True),
-               "generate_8_bf16": partial(generate, 8, bfloat16=True),
-               "behavioral_8_bf16": partial(behavioral, 8, bfloat16=True)}
+makers |= {"mlp_compiled": compiled, "cnn_bf16": partial(update, frames, CNN, bfloat16=True),
+           "generate_8_bf16": partial(generate, 8, bfloat16=True),
+           "behavioral_8_bf16": partial(behavioral, 8, bfloat16=True)}
 serve(__version__, makers)
