@@ -29,8 +29,8 @@ def run_layers(
     "Run an MLP, and keep what its gradient needs."
     inputs = [x]
     for weight, bias in weights[:-1]:
-        z = F.linear(inputs[-1], weight, bias)
-        inputs.append(z.relu_())   # in place: z itself is not needed again
+        h = F.linear(inputs[-1], weight, bias)
+        inputs.append(h.relu_())   # in place: h itself is not needed again
     weight, bias = weights[-1]
     return inputs, F.linear(inputs[-1], weight, bias)
 
