@@ -63,7 +63,8 @@ def generate_buffer(
         low_noise_eps = default_eps(env_id)
     act = policy_of(policy)
     rng = stream(seed, "generation")
-    call = {"work": "generation", "policy": policy_digest(policy), "env_id": env_id, "steps": steps, "seed": seed,
+    digest = None if checkpoint is None else policy_digest(policy)   # all weights are read for it
+    call = {"work": "generation", "policy": digest, "env_id": env_id, "steps": steps, "seed": seed,
             "low_noise_p": low_noise_p, "rand_action_p": rand_action_p, "low_noise_eps": low_noise_eps,
             "n_envs": n_envs, "atari": atari and asdict(atari)}
 

@@ -92,9 +92,12 @@ class Encoder(nn.Module):
 
     def forward(self, obs: torch.Tensor) -> torch.Tensor:
         "(B, *obs_shape) of any type to (B, features)."
+        dtype = self.scale.dtype
         if self.takes_frames:
             obs = obs.contiguous(memory_format=torch.channels_last)   # as an agent keeps the weights: faster
-        obs = obs.to(self.scale.dtype)
+            if obs.dtype == torch.uint8 and torch.is_autocast_enabled(obs.device.type):
+                dtype = torch.bfloat16   # which holds every byte exactly
+        obs = obs.to(dtype)
         if self.standardized:
             obs = obs - self.mean
         return self.body(obs * self.scale)
