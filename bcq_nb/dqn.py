@@ -46,7 +46,7 @@ class DQNConfig:
     hidden: tuple[Count, ...] = (256, 256)  # features of each head's hidden layers (authors: 256 256)
     scale_obs: bool = True                # divide uint8 observations by 255 (ours, as is usual; the authors do not)
     standardize: bool = False             # vectors less the batch's mean, over its deviation (ours; the authors do not)
-    bfloat16: bool = False                # multiply in 16 bits instead of 32 (ours; faster on frames)
+    bfloat16: bool = False                # multiply in 16 bits instead of 32 (ours, for frames; off, too)
     # The target
     discount: Discount = 0.99             # γ in [0, 1] (authors: 0.99; Mnih et al. 2015)
     target_rate: Rate = 0.005             # ρ in (0, 1], share of the way to the online network (authors: 0.005)
@@ -165,7 +165,7 @@ class DQN(Agent):
         "One step of Adam, and one of the target network every `target_every` updates; returns scalars to record."
         with self.network.precision(), self.gradients.recording():   # weights become 16 bits once
             loss, metrics = self.loss(batch)
-        self.gradients.backward(loss)   # what optimizer.zero_grad() and loss.backward() do, sooner
+        self.gradients.backward(loss)   # what optimizer.zero_grad() and loss.backward() do
         self.optimizer.step()
         self.updates += 1
         if self.updates % self.config.target_every == 0:

@@ -15,17 +15,17 @@ from torch import nn
 from .calls import check_calls
 
 # %% auto #0
-__all__ = ['Weights', 'Run', 'run_layers', 'run_back', 'Layers', 'Gradients']
+__all__ = ['Weights', 'Pass', 'forward_pass', 'backward_pass', 'linear_layers', 'Layers', 'Gradients']
 
-# %% ../nbs/03d_layers.ipynb #b944e7f1
+# %% ../nbs/03d_layers.ipynb #b1c3dd27
 Weights = list[tuple[torch.Tensor, torch.Tensor]]   # W (n_out, n_in) and b (n_out,) of each layer, or their gradients
-Run = tuple[list[torch.Tensor], torch.Tensor]       # the inputs of each layer, and what the last one gave
+Pass = tuple[list[torch.Tensor], torch.Tensor]      # the inputs of each layer, and what the last one gave
 
 
-def run_layers(
+def forward_pass(
     weights: Weights,   # of at least one layer; a ReLU stands between each two
     x: torch.Tensor,    # (B, n_in)
-) -> Run:               # its inputs are (B, n_in of the layer), the last output (B, n_out)
+) -> Pass:              # its inputs are (B, n_in of the layer), the last output (B, n_out)
     "Run an MLP, and keep what its gradient needs."
     inputs = [x]
     for weight, bias in weights[:-1]:
@@ -34,11 +34,11 @@ def run_layers(
     weight, bias = weights[-1]
     return inputs, F.linear(inputs[-1], weight, bias)
 
-# %% ../nbs/03d_layers.ipynb #e69796ce
-def run_back(
+# %% ../nbs/03d_layers.ipynb #569e7602
+def backward_pass(
     weights: Weights,             # of the layers, as they were run
     gradients: Weights,           # where the gradients are written
-    inputs: list[torch.Tensor],   # the inputs of each layer, from `run_layers`
+    inputs: list[torch.Tensor],   # the inputs of each layer, from `forward_pass`
     slope: torch.Tensor,          # (B, n_out): of the loss, at what the last layer gave
 ) -> None:
     "The gradients of an MLP's weights."
@@ -50,78 +50,99 @@ def run_back(
             weight, _ = weights[i]
             slope = torch.ops.aten.threshold_backward(slope @ weight, inputs[i], 0)   # 0 where the input is not above 0
 
-# %% ../nbs/03d_layers.ipynb #60f41f96
+# %% ../nbs/03d_layers.ipynb #76de5f43
+def linear_layers(
+    modules: tuple[nn.Module, ...],   # of an MLP, in their order
+) -> list[nn.Linear]:
+    "Its linear layers. Raises `ValueError` where the modules are not Linear, ReLU, Linear, …, Linear with biases."
+    linear = [layer for layer in modules[::2] if type(layer) is nn.Linear and layer.bias is not None]
+    relus = [layer for layer in modules[1::2] if type(layer) is nn.ReLU]
+    if not linear or len(linear) != len(relus) + 1 or len(linear) + len(relus) != len(modules):
+        given = ", ".join(type(module).__name__ for module in modules) or "none"
+        raise ValueError(f"the modules are {given}: Layers takes Linear, ReLU, Linear, …, Linear, each Linear with a "
+                         "bias; for others take nn.Sequential")
+    return linear
+
+
 class Layers(nn.Sequential):
-    "Linear layers with a ReLU between each two: (B, n_in) -> (B, n_out). Its gradient can be taken by hand."
+    """Linear layers with a ReLU between each two: (B, n_in) -> (B, n_out). Its gradient can be taken by hand.
+
+    They are not to be exchanged later. Raises `ValueError` for other modules.
+    """
     def __init__(self, *modules: nn.Module):
         super().__init__(*modules)
-        self.pairs: Weights = [(layer.weight, layer.bias) for layer in modules if isinstance(layer, nn.Linear)]
-        self.runs: list[Run] | None = None   # while recording
-        self.gradients: Weights = []         # where they are written, once there are any
+        self.pairs: Weights = [(layer.weight, layer.bias) for layer in linear_layers(modules)]
+        self.passes: list[Pass] | None = None   # while recording
+        self.gradients: Weights = []            # where they are written, once there are any
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         "(B, n_in) -> (B, n_out)."
         learns = torch.is_grad_enabled()
-        goes_on = x.requires_grad or torch.is_autocast_enabled(x.device.type)   # what comes before learns; 16 bits
-        if learns and (self.runs is None or goes_on):
+        needs_graph = x.requires_grad or torch.is_autocast_enabled(x.device.type)   # what comes before learns; 16 bits
+        if learns and (self.passes is None or needs_graph):
             return super().forward(x)
         with torch.no_grad():
-            inputs, output = run_layers(self.pairs, x)
-        if learns and self.runs is not None:
-            self.runs.append((inputs, output.requires_grad_()))
+            inputs, output = forward_pass(self.pairs, x)
+        if learns and self.passes is not None:
+            self.passes.append((inputs, output.requires_grad_()))
         return output
 
     def finish(self,
-        runs: list[Run],   # that were recorded, at least one; the loss has left its slopes in their outputs
+        passes: list[Pass],   # that were recorded, at least one; the loss has left its slopes in their outputs
     ) -> None:
-        "Set the gradients."
+        "Set `grad` of each weight, (n_out, n_in), and of each bias, (n_out,); what is there already is added."
         if not self.gradients:
             self.gradients = [(torch.empty_like(weight), torch.empty_like(bias)) for weight, bias in self.pairs]
-        for (weight, bias), (of_weight, of_bias) in zip(self.pairs, self.gradients, strict=True):
-            weight.grad, bias.grad = of_weight, of_bias
-        slopes = [torch.zeros_like(output) if output.grad is None else output.grad for _, output in runs]
-        inputs, slope = runs[0][0], slopes[0]
-        if len(runs) > 1:   # the network was asked more than once: one batch behind the other
-            inputs = [torch.cat(parts) for parts in zip(*(inputs for inputs, _ in runs), strict=True)]
+        slopes = [torch.zeros_like(output) if output.grad is None else output.grad for _, output in passes]
+        inputs, slope = passes[0][0], slopes[0]
+        if len(passes) > 1:   # the network was asked more than once: one batch behind the other
+            inputs = [torch.cat(parts) for parts in zip(*(inputs for inputs, _ in passes), strict=True)]
             slope = torch.cat(slopes)
-        run_back(self.pairs, self.gradients, inputs, slope)
+        backward_pass(self.pairs, self.gradients, inputs, slope)
+        for pair, found in zip(self.pairs, self.gradients, strict=True):
+            for weight, gradient in zip(pair, found, strict=True):
+                weight.grad = gradient if weight.grad is None else weight.grad + gradient
 
-
+# %% ../nbs/03d_layers.ipynb #1e424216
 class Gradients:
     "Takes the gradients of a loss: of `Layers` by hand where that can be, of whatever else as PyTorch does."
     def __init__(self,
         network: nn.Module,   # whose weights are to learn
     ):
-        self.network = network
+        self.weights = list(network.parameters())   # once: PyTorch walks through all modules to find them
         self.layers = [module for module in network.modules() if isinstance(module, Layers)]
-        in_layers = {weight for layers in self.layers for pair in layers.pairs for weight in pair}
-        self.others = [weight for weight in network.parameters() if weight not in in_layers]
-        self.runs: list[list[Run]] = []   # of each of the layers
+        self.passes: list[list[Pass]] | None = None   # of each of the layers, once they are recorded
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         "In this context the loss is to be computed."
         for layers in self.layers:
-            layers.runs = []
+            all_learn = all(weight.requires_grad for pair in layers.pairs for weight in pair)
+            layers.passes = [] if all_learn else None
         try:
             yield
         finally:
-            self.runs = [layers.runs or [] for layers in self.layers]
+            self.passes = [layers.passes or [] for layers in self.layers]
             for layers in self.layers:
-                layers.runs = None
+                layers.passes = None
 
     def backward(self,
         loss: torch.Tensor,   # (), computed while recording
     ) -> None:
-        "Set the `grad` of every weight, as `zero_grad` and `loss.backward()` do together."
-        if self.others or not all(self.runs):   # some of it is PyTorch's work, which adds to what is there
-            self.network.zero_grad()
+        """Set the `grad` of every weight, as `zero_grad` and `loss.backward()` do together.
+
+        Raises `RuntimeError` where nothing was recorded.
+        """
+        if self.passes is None:
+            raise RuntimeError("nothing was recorded: compute the loss inside of `with gradients.recording():`")
+        for weight in self.weights:
+            weight.grad = None
         loss.backward()
         with torch.no_grad():
-            for layers, runs in zip(self.layers, self.runs, strict=True):
-                if runs:
-                    layers.finish(runs)
-        self.runs = []
+            for layers, passes in zip(self.layers, self.passes, strict=True):
+                if passes:
+                    layers.finish(passes)
+        self.passes = None
 
 # %% ../nbs/03d_layers.ipynb #c0bdbd6d
 check_calls(__name__)   # arguments are compared with their annotations (00j)
