@@ -108,9 +108,9 @@ class Stack:
                            for key, value in self.optimizer.state[weight].items()}
                        for i, weight in enumerate(self.weights)}
             agent.optimizer.load_state_dict(agent.optimizer.state_dict() | {"state": moments})
-            own, stacked = agent.weights + agent.target_weights, self.weights + self.target_weights
+            its_weights, stacked = agent.weights + agent.target_weights, self.weights + self.target_weights
             with torch.no_grad():
-                for weight, weights in zip(own, stacked, strict=True):
+                for weight, weights in zip(its_weights, stacked, strict=True):
                     weight.copy_(weights[k])
             agent.updates = self.updates
 
@@ -153,7 +153,7 @@ class Lessons:
         agents: Sequence[DQN],    # that fit together
         buffer: ReplayBuffer,     # the batch
         seeds: Sequence[Seed],    # of sampling
-        compiled: bool,           # as `Stack`
+        compiled: bool,           # let `torch.compile` write a program of the stack's operations
     ):
         self.buffer = buffer
         self.courses = [Training(None, {}, {}, agent, buffer) for agent in agents]
@@ -207,7 +207,7 @@ def train_seeds(
     eval_episodes: Count = 10,              # episodes of each
     eval_eps: Probability = 0.0,            # probability of a random action in evaluation
     seeds: Sequence[Seed] | None = None,    # of sampling and evaluation, one for each agent; 0, 1, … by default
-    compiled: bool = False,                 # with a program written in C++; takes some seconds, and a compiler
+    compiled: bool = False,                 # with a program in C++; takes up to half a minute, and a compiler
     progress: bool = True,                  # show a bar
 ) -> list[list[dict]]:                      # of each agent the rows that its `history` has now
     """`train_offline(agent, buffer, steps, seed=seed)` for each agent and seed, all at once: equal up to rounding.
@@ -216,14 +216,17 @@ def train_seeds(
     do not fit, `FloatingPointError` where an agent is spoiled (04e): all stop then. With `compiled` whatever PyTorch
     raises where there is no compiler.
     """
-    own = list(range(len(agents))) if seeds is None else list(seeds)
-    check_together(agents, own)
+    seeds_used = list(range(len(agents))) if seeds is None else list(seeds)
+    check_together(agents, seeds_used)
+    if buffer.folder is not None:
+        raise ValueError("this batch lies on the disk, and agents that learn together copy it to their device: "
+                         "train_offline takes them one after the other")
     for agent in agents:
         check_offline(agent, buffer, steps, eval_every, eval_episodes, eval_eps)
     if eval_env is not None:
         with closing(make_envs(eval_env)) as envs:
             check_fits(agents[0], envs)
-    lessons = Lessons(agents, buffer, own, compiled)
+    lessons = Lessons(agents, buffer, seeds_used, compiled)
     step = 0
     bar = Bar(None, f"{len(agents)} × {type(agents[0]).__name__}", progress, total=steps, unit="update")
     with bar, Keeper(None, 0.0, lambda: None) as keeper:
@@ -236,7 +239,7 @@ def train_seeds(
             if step % eval_every != 0 and step != steps:
                 continue
             lessons.give_back()
-            for course, seed in zip(lessons.courses, own, strict=True):
+            for course, seed in zip(lessons.courses, seeds_used, strict=True):
                 evaluation = None
                 if eval_env is not None:
                     with keeper.at_once():

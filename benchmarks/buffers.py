@@ -197,7 +197,7 @@ def memory_and_disk(pong: FrameBuffer, steps: int, folder: str, batch_size: int 
     of = f"{batch_size} stacks of {len(buffers['in memory']):,}"
     for name, seconds in times.items():
         tell(f"sample: {name}", seconds * 1e3, "ms", of)
-    tell("sample: disk / memory", times["on the disk"] / times["in memory"], "times", of)
+    tell("sample: file / memory, where it fits", times["on the disk"] / times["in memory"], "times", of)
 
 
 # Vectors

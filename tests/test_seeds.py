@@ -186,6 +186,17 @@ def test_what_cannot_learn_together():
     assert isinstance(one.config, BCQConfig)
 
 
+def test_a_batch_on_the_disk_is_not_copied(tmp_path):
+    "One after the other the same agents learn from it"
+    LOG.save(tmp_path / "log.npz")
+    on_disk = ReplayBuffer.load(tmp_path / "log.npz", folder=tmp_path)
+    agents = agents_of(2, buffer=on_disk)
+    with refuses(ValueError, "train_offline takes them one after the other"):
+        train_seeds(agents, on_disk, 5, progress=False)
+    assert all(agent.updates == 0 for agent in agents)
+    train_offline(agents[0], on_disk, 5, progress=False)
+
+
 # The script that compares times; none is asserted
 
 sys.path.insert(0, str(root / "benchmarks"))
