@@ -31,8 +31,8 @@ from .settings import Behavioral, Generate, Train
 from .training import set_bounds, set_scales
 
 # %% auto #0
-__all__ = ['EPISODE', 'PROGRAM', 'FRAME_IN_FILE', 'seconds_each', 'Trial', 'Cost', 'phase_cost', 'behavior_cost', 'batch_cost',
-           'bcq_cost', 'expected', 'batch_steps', 'line', 'three_lines']
+__all__ = ['EPISODE', 'EPISODES_AT_ONCE', 'PROGRAM', 'FRAME_IN_FILE', 'seconds_each', 'Trial', 'Cost', 'phase_cost',
+           'behavior_cost', 'batch_cost', 'bcq_cost', 'expected', 'batch_steps', 'line_of', 'three_lines']
 
 # %% ../nbs/19aa_costs.ipynb #1e116ad6
 def seconds_each(
@@ -53,7 +53,8 @@ def seconds_each(
     return (perf_counter() - began) / calls
 
 # %% ../nbs/19aa_costs.ipynb #2c097664
-EPISODE = 2_000   # steps
+EPISODE = 2_000        # steps
+EPISODES_AT_ONCE = 16  # of an evaluation, as in `evaluate`
 
 
 class Trial:
@@ -64,7 +65,7 @@ class Trial:
     ):
         rng = np.random.default_rng(0)
         with closing(make_envs(run.env, atari=run.atari)) as envs:
-            play = Play(envs, steps + 1, steps + 1)
+            play = Play(envs, capacity=steps + 1, steps=steps + 1)   # one more: `seconds_each` makes a first call
             self.step_seconds = seconds_each(
                 lambda: play.step(random_actions(1, play.n_actions, rng, play.mask)), steps)
             self.episode = min(limit_of(envs), EPISODE)   # steps
@@ -114,7 +115,7 @@ class Trial:
         episodes: Count,  # of each
     ) -> float:
         "Of all evaluations."
-        return n * episodes * self.episode * self.play_seconds(agent, min(episodes, 16))
+        return n * episodes * self.episode * self.play_seconds(agent, min(episodes, EPISODES_AT_ONCE))
 
 # %% ../nbs/19aa_costs.ipynb #51cd985d
 class Cost(NamedTuple):
@@ -149,7 +150,12 @@ def phase_cost(
     return Cost(seconds, in_memory, on_disk, buffer)
 
 
-def behavior_cost(run: Run, trial: Trial, settings: Behavioral, folder: Path | None = None) -> Cost:
+def behavior_cost(
+    run: Run,                    # where it computes
+    trial: Trial,                # of the environment
+    settings: Behavioral,        # of the first phase
+    folder: Path | None = None,  # where transitions lie, if not in memory
+) -> Cost:
     "Of the first phase."
     agent = trial.agent(DQN, settings.dqn, run.device)
     plan = settings.exploration
@@ -218,7 +224,7 @@ def batch_steps(
     return read_record(run.folder)["generate"]["steps"]
 
 # %% ../nbs/19aa_costs.ipynb #d2527cf8
-def line(
+def line_of(
     name: str,                      # what it is about
     words: Callable[[float], str],  # how its numbers are said
     whole: float,                   # of all phases
@@ -237,14 +243,17 @@ def three_lines(
     folder: Path | None = None,  # where transitions lie, if not in memory
 ) -> str:
     "Time, memory and disk; a fourth line for working files."
-    seconds, memory, disk, working = ({phase: cost[i] for phase, cost in costs.items()} for i in range(4))
+    seconds = {phase: cost.seconds for phase, cost in costs.items()}
+    memory = {phase: cost.memory for phase, cost in costs.items()}
+    disk = {phase: cost.disk for phase, cost in costs.items()}
     free = shutil.disk_usage(check_folder(run.folder)).free
-    lines = [line("time", time_in_words, sum(seconds.values()), seconds),
-             line("memory", in_words, max(memory.values()), memory, memory_there()),
-             line("disk", in_words, sum(disk.values()), disk, free)]
+    lines = [line_of("time", time_in_words, sum(seconds.values()), seconds),
+             line_of("memory", in_words, max(memory.values()), memory, memory_there()),
+             line_of("disk", in_words, sum(disk.values()), disk, free)]
     if folder is not None:
+        working = {phase: cost.working for phase, cost in costs.items()}
         free = shutil.disk_usage(folder).free
-        lines.append(line("folder", in_words, max(working.values()), working, free))
+        lines.append(line_of("folder", in_words, max(working.values()), working, free))
     return "\n".join(lines)
 
 # %% ../nbs/19aa_costs.ipynb #9c103d89

@@ -27,7 +27,7 @@ from .environments import default_eps, make_envs, spaces_of
 from .files import write_rows
 from .generation import generate_buffer
 from .record import Phase, at_work, finished_file, keeping, read_record
-from .settings import Behavioral, Generate, Train, check_preset, default_settings, flags
+from .settings import Behavioral, Generate, Preset, Train, default_settings, flags
 from .training import check_plan
 
 # %% auto #0
@@ -41,7 +41,7 @@ class Run:
     env: EnvId                  # a Gymnasium id with discrete actions: CartPole-v1, Acrobot-v1, ALE/Pong-v5
     seed: Seed = 0              # of everything that is random, from 0
     out: Path = Path("runs")    # where the folders of runs are
-    preset: str = "laptop"      # where settings come from that are not given: laptop, a first look; paper, the authors'
+    preset: Preset = "laptop"   # where settings come from that are not given: laptop, a first look; paper, the authors'
     device: str = "auto"        # where networks compute: "auto" is a GPU where there is one
     threads: Count | None = None  # of PyTorch, 1 to 256; 2 on Atari by default, else 1; the last bits depend on it
     atari: AtariConfig = field(default_factory=AtariConfig)  # how a game's frames become observations; for ALE/… only
@@ -49,7 +49,6 @@ class Run:
     def __post_init__(self):
         if self.threads is not None and self.threads > 256:
             raise ValueError(f"threads is {self.threads}: it must be an integer from 1 to 256")
-        check_preset(self.preset)
 
     @property
     def plain_env(self) -> str:

@@ -9,7 +9,7 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from .arguments import Count, EnvId, Probability
 from .atari import is_atari
@@ -20,8 +20,8 @@ from .record import by_flag
 from .training import Exploration
 
 # %% auto #0
-__all__ = ['DEFAULT_ENV', 'PRESETS', 'Behavioral', 'Generate', 'Train', 'Pipeline', 'Start', 'paper_settings', 'check_preset',
-           'default_settings', 'flags']
+__all__ = ['DEFAULT_ENV', 'Preset', 'Behavioral', 'Generate', 'Train', 'Pipeline', 'Start', 'paper_settings', 'default_settings',
+           'flags']
 
 # %% ../nbs/18c_settings.ipynb #a793b264
 @dataclass(frozen=True)
@@ -88,22 +88,15 @@ def paper_settings(
 
 # %% ../nbs/18c_settings.ipynb #1649c930
 DEFAULT_ENV = "CartPole-v1"
-PRESETS = ("laptop", "paper")
-
-
-def check_preset(name: str) -> None:
-    "Raises `ValueError` for a preset that there is not."
-    if name not in PRESETS:
-        raise ValueError(f"preset is {name!r}: it must be {' or '.join(PRESETS)}")
+Preset = Literal["laptop", "paper"]
 
 
 def default_settings(
     env_id: EnvId = DEFAULT_ENV,  # a Gymnasium id
     atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
-    preset: str = "laptop",       # one of `PRESETS`
+    preset: Preset = "laptop",    # where settings come from
 ) -> Pipeline:
-    "What `bcq pipeline` uses unless told otherwise. Raises `ValueError` for a preset that there is not."
-    check_preset(preset)
+    "What `bcq pipeline` uses unless told otherwise."
     if preset == "paper":
         return paper_settings(env_id)
     if is_atari(env_id):

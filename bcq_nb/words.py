@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import torch
 
 from .arguments import Count, EnvId
+from .atari import is_atari
 from .calls import check_calls
 from .choose import Choose, run_choose
 from .columns import Columns
@@ -50,17 +51,19 @@ from bcq_nb.runs import (
     write_bcq,
     write_behavior,
 )
-from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Start, Train, default_settings
+from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Preset, Start, Train, default_settings
 
 # %% auto #0
-__all__ = ['PHASES', 'WRITE', 'FEW', 'LONG', 'LOG', 'RUNS', 'ROWS', 'COMMANDS', 'BOX', 'left_to_do', 'check_phases', 'begin',
-           'run_phase', 'run_pipeline', 'Command', 'check_command', 'read_words', 'defaults_of', 'parse', 'run_words']
+__all__ = ['PHASES', 'WRITE', 'FEW', 'FEW_ATARI', 'LONG', 'LOG', 'RUNS', 'ROWS', 'COMMANDS', 'BOX', 'REFUSED', 'left_to_do',
+           'check_phases', 'begin', 'run_phase', 'run_pipeline', 'Command', 'check_command', 'read_words',
+           'defaults_of', 'parse', 'run_words']
 
 # %% ../nbs/19f_words.ipynb #a420efd3
 PHASES: dict[str, Callable[..., Phase]] = {"behavioral": behavior_phase, "generate": batch_phase, "train": bcq_phase}
 WRITE: dict[str, Callable[..., None]] = {"behavioral": write_behavior, "generate": write_batch, "train": write_bcq}
-FEW = 10_000   # steps and updates: not worth a trial
-LONG = 120     # seconds: worth three lines
+FEW = 10_000       # steps and updates: not worth a trial
+FEW_ATARI = 1_000  # the same on Atari, where each takes longer
+LONG = 120         # seconds: worth three lines
 
 
 def left_to_do(
@@ -100,22 +103,35 @@ def begin(
 ) -> bool:                 # whether it is to begin now
     "Look at all phases, and say what they will take. Raises as `left_to_do` and `check_phases`."
     left = left_to_do(run, plan)
+    if start.dry_run and not left:
+        print("all phases are finished" if len(plan) > 1 else f"{' '.join(plan)} is finished")
+        return False
     check_phases(run, left, start.folder)
     calls = sum(getattr(settings, "steps", 0) + getattr(settings, "updates", 0) for settings in left.values())
-    if calls > FEW or (left and start.dry_run):
+    few = FEW_ATARI if is_atari(run.plain_env) else FEW
+    if calls > few or start.dry_run:
         costs = expected(run, left, start.folder)
         if start.dry_run or sum(cost.seconds for cost in costs.values()) > LONG:
             print(three_lines(run, costs, start.folder), flush=True)
-    return not (left and start.dry_run)   # where all is finished, the phases say so
+    return not start.dry_run
 
 # %% ../nbs/19f_words.ipynb #4a8dba99
-def run_phase(name: str, run: Run, start: Start, settings: Any) -> None:
+def run_phase(
+    name: str,      # "behavioral", "generate" or "train"
+    run: Run,       # to be begun
+    start: Start,   # how
+    settings: Any,  # of the phase
+) -> None:
     "One phase. Raises as `begin` and what writes it."
     if begin(run, start, {name: settings}):
         WRITE[name](run, settings, start.folder)
 
 # %% ../nbs/19f_words.ipynb #312fb4ef
-def run_pipeline(run: Run, start: Start, settings: Pipeline) -> None:
+def run_pipeline(
+    run: Run,            # to be begun
+    start: Start,        # how
+    settings: Pipeline,  # of all phases
+) -> None:
     "Each phase in its turn, then table, curve and videos. Raises as `begin` and the phases."
     for phase in (results_phase(run), films_phase(run)):
         phase.check()
@@ -169,6 +185,7 @@ def check_command(name: str) -> None:
 
 # %% ../nbs/19f_words.ipynb #fbce3b18
 BOX = re.compile("[│╭╮╰╯─]|-{5,}")   # what tyro draws around an error
+REFUSED = re.compile(r"(?:Error parsing \S+: |(?=invalid choice ))(.*)")   # what it says of a value
 
 
 def read_words(
@@ -177,10 +194,7 @@ def read_words(
     defaults: dict[type, Any], # of what is not said: class -> an object of it; a class's own where there is none
     **options,                 # of `tyro.cli`
 ) -> tuple:                    # the paths, and an object of each kind
-    """Let tyro read the words.
-
-    Raises `ValueError` for a value that a class refuses, and `SystemExit` for all else: then tyro has explained why.
-    """
+    "Let tyro read the words. Raises `ValueError` for a value that is refused, else `SystemExit`: tyro has told why."
     import tyro
 
     command = COMMANDS[name]
@@ -197,7 +211,7 @@ def read_words(
             read = tyro.cli(make_dataclass("Words", parts, kw_only=True), prog=f"bcq {name}",
                             description=command.kinds[-1].__doc__, args=words, **options)
     except SystemExit:
-        refused = re.search(r"Error parsing \S+: (.*)", " ".join(BOX.sub(" ", told.getvalue()).split()))
+        refused = re.search(REFUSED, " ".join(BOX.sub(" ", told.getvalue()).split()))
         if refused:
             raise ValueError(refused[1]) from None
         print(told.getvalue(), end="", file=sys.stderr)
@@ -209,7 +223,7 @@ def read_words(
 def defaults_of(
     env_id: EnvId,                # a Gymnasium id
     atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
-    preset: str = "laptop",       # as `default_settings` takes it
+    preset: Preset = "laptop",    # where they come from
 ) -> dict[type, Any]:             # class -> an object of it
     "What the commands about a run use unless told otherwise."
     pipeline = default_settings(env_id, atari_steps, preset)

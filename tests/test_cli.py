@@ -16,12 +16,13 @@ from bcq_nb.atari import AtariConfig
 from bcq_nb.bcq import BCQConfig
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.cli import main
+from bcq_nb.costs import Cost
 from bcq_nb.dqn import DQNConfig
 from bcq_nb.outcome import Video
 from bcq_nb.record import by_flag, keeping, only_one
 from bcq_nb.runs import Run, batch_phase, bcq_phase
-from bcq_nb.settings import DEFAULT_ENV, PRESETS, Behavioral, Generate, Pipeline, Start, Train, default_settings
-from bcq_nb.words import COMMANDS, Command, parse
+from bcq_nb.settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Start, Train, default_settings
+from bcq_nb.words import COMMANDS, Command, begin, parse
 
 SMALL = ("--behavioral.steps 1200 --behavioral.eval-episodes 1 --generate.steps 500 "
          "--train.updates 20 --train.eval-episodes 1")
@@ -74,7 +75,7 @@ def everything(folder):
     "pipeline --seed 9 --device tpu": "device is 'tpu', which is not here",
     "pipeline --seed -1": "seed is -1: it must be an integer from 0",
     "pipeline --episodes 0": "episodes is 0: it must be an integer from 1",
-    "pipeline --preset papre": "preset is 'papre': it must be laptop or paper",
+    "pipeline --preset papre": "invalid choice 'papre' for argument '--preset'. Expected one of ('laptop', 'paper')",
     "generate --seed 8 --preset paper": "`bcq behavioral --env CartPole-v1 --seed 8 --preset paper` makes",
     "pipeline --seed 9 --folder nowhere": "there is no folder 'nowhere': make it, or choose another --folder",
     "pipeline --seed 8 --dry-run --behavioral.steps 100": "the warm-up takes 1000",
@@ -190,6 +191,10 @@ def test_the_preset_paper_is_what_the_authors_use(env, column):
     theirs = {flag: values[column] for flag, values in AUTHORS.items()}
     theirs |= {f"train.bcq.{name}": theirs[f"behavioral.dqn.{name}"] for name in ALSO_OF_BCQ}
     assert {flag: ours[flag] for flag in theirs} == theirs
+    undone = "--behavioral.dqn.no-scale-obs --train.bcq.no-scale-obs --generate.n-envs 1".split()   # 18c: what is ours
+    as_they = by_flag(asdict(parse("pipeline", ["--env", env, "--preset", "paper", *undone])[-1]))
+    assert {flag: value for flag, value in as_they.items() if value != ours[flag]} == {
+        "behavioral.dqn.scale-obs": False, "train.bcq.scale-obs": False, "generate.n-envs": 1}
     not_theirs = {"bfloat16": False, "standardize": False, "clip-target": False, "scale-reward": False}
     assert {flag: ours[flag] for flag in ours if flag.rpartition(".")[2] in not_theirs} == {
         f"{group}.{name}": value for group in ("behavioral.dqn", "train.bcq") for name, value in not_theirs.items()}
@@ -210,7 +215,6 @@ def test_words_beside_a_preset_have_the_last_word():
         assert settings.generate == replace(paper.generate, steps=7)
         assert settings.behavioral.exploration == replace(paper.behavioral.exploration, warmup=9)
         assert settings.behavioral.steps == 1_000_000
-    assert PRESETS[0] == Run(DEFAULT_ENV).preset
 
 
 def lines_of(costs):
@@ -242,8 +246,26 @@ def test_what_is_finished_takes_nothing(bcq, story, tmp_path):
         status, out, err = bcq(f"{command} --dry-run --out", tmp_path / "runs")
         assert (status, err) == (0, "") and [parts for _, parts in lines_of(out)] == [["train"]] * 3
     assert everything(tmp_path) == before
-    status, out, err = bcq("generate --steps 500 --dry-run")
-    assert (status, err) == (0, "") and out.startswith("generate is finished") and len(out.splitlines()) == 1
+    assert bcq("generate --steps 500 --dry-run") == (0, "generate is finished\n", "")
+
+
+def test_a_dry_run_of_a_finished_pipeline_makes_no_table_and_no_film(bcq, story, tmp_path):
+    shutil.copytree(story / "runs", tmp_path / "runs")
+    for name in ("results.csv", "bcq.mp4"):
+        (tmp_path / "runs/CartPole-v1/seed0" / name).unlink()
+    before = everything(tmp_path)
+    answered = bcq(f"pipeline {SMALL} --episodes 2 --dry-run --out", tmp_path / "runs")
+    assert answered == (0, "all phases are finished\n", "")
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("env, few", [("ALE/Pong-v5", 1_000), ("ale_py:ALE/Pong-v5", 1_000), ("CartPole-v1", 10_000)])
+def test_a_trial_is_made_from_so_many_steps_on(env, few, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(words, "expected", lambda *_: {"behavioral": Cost(121, 1e9, 1e9, 0)})
+    usual = default_settings("ALE/Pong-v5", few).behavioral   # with a short warm-up
+    for steps, lines in ((few, 0), (few + 1, 3)):
+        assert begin(Run(env, out=tmp_path), Start(), {"behavioral": replace(usual, steps=steps)})
+        assert len(capsys.readouterr().out.splitlines()) == lines
 
 
 def test_long_runs_say_what_they_take_and_short_ones_do_not(bcq, tmp_path, monkeypatch):
