@@ -46,7 +46,7 @@ def new_network(
     make_network: type[Net],     # the class of the network
     obs_space: Box,              # observations of one environment
     n_actions: Count,            # number of actions
-    config: Any,                 # with `hidden`, its layers, `scale_obs`, `standardize` and `scale_reward`
+    config: Any,                 # with `hidden`, its layers, and the rest of what `network_for` (00l) reads
     seed: Seed,                  # of the initial weights
 ) -> Net:
     "A network whose weights the seed decides; PyTorch's global random stream is left as it was."
