@@ -26,7 +26,6 @@ from .environments import default_eps, make_envs, stream
 from .evaluation import evaluate
 from .files import check_place
 from .guard import check_alive, learn
-from .layers import Gradients
 from .masks import random_actions
 from .networks import QNetwork
 from .replay import Play
@@ -127,7 +126,6 @@ class DQN(Agent):
         self.target = deepcopy(self.network).requires_grad_(False)
         self.weights: list[torch.Tensor] = list(self.network.parameters())
         self.target_weights: list[torch.Tensor] = list(self.target.parameters())
-        self.gradients = Gradients(self.network)
         self.optimizer = torch.optim.Adam(self.weights, lr=self.config.lr, eps=self.config.adam_eps, fused=True)
         self.rng = stream(seed, "exploration")
         self.history = []
@@ -163,9 +161,10 @@ class DQN(Agent):
 
     def update(self, batch: Batch) -> dict[str, torch.Tensor]:
         "One step of Adam, and one of the target network every `target_every` updates; returns scalars to record."
-        with self.network.precision(), self.gradients.recording():   # weights become 16 bits once
+        with self.network.precision():   # weights become 16 bits once
             loss, metrics = self.loss(batch)
-        self.gradients.backward(loss)   # what optimizer.zero_grad() and loss.backward() do
+        self.optimizer.zero_grad()
+        loss.backward()
         self.optimizer.step()
         self.updates += 1
         if self.updates % self.config.target_every == 0:

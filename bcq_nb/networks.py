@@ -15,7 +15,6 @@ from torch import nn
 from .arguments import Count
 from .calls import check_calls
 from .checks import check_count
-from .layers import Layers
 
 # %% auto #0
 __all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
@@ -23,12 +22,12 @@ __all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
 # %% ../nbs/04_networks.ipynb #acf6c2b7
 def mlp(
     sizes: tuple[Count, ...],  # features: of the input, of each hidden layer, of the output
-) -> Layers:                   # (B, sizes[0]) -> (B, sizes[-1])
+) -> nn.Sequential:            # (B, sizes[0]) -> (B, sizes[-1])
     "Linear layers with a ReLU between each two; weights start as PyTorch's do, as in the authors' code."
     layers: list[nn.Module] = []
     for n_in, n_out in pairwise(sizes):
         layers += [nn.Linear(n_in, n_out), nn.ReLU()]
-    return Layers(*layers[:-1])  # without the last ReLU
+    return nn.Sequential(*layers[:-1])  # without the last ReLU
 
 # %% ../nbs/04_networks.ipynb #6b06393f
 def nature_cnn(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from copy import copy, deepcopy
-from functools import partial
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from .dqn import DQN, move_target
 from .environments import check_fits, make_envs, stream
 from .evaluation import evaluate
 from .guard import LOOK, check_alive, stop_training
-from .layers import Layers
 from .reports import Bar
 from .resume import Training
 from .stopping import Keeper
@@ -42,9 +40,6 @@ class Losses(nn.Module):
         self.network, self.target = deepcopy(agent.network), deepcopy(agent.target)
         self.agent = copy(agent)
         self.agent.network, self.agent.target = self.network, self.target
-        for part in self.modules():
-            if isinstance(part, Layers):
-                part.forward = partial(nn.Sequential.forward, part)   # type: ignore[method-assign]
 
     def forward(self,
         columns: dict[str, torch.Tensor],   # all transitions: those parts of a `Batch` that there are, (n, …) each

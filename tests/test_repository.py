@@ -142,7 +142,6 @@ UNIVERSAL = set("ijknmtTed")   # indices, times, Euler's number, the d of a diff
 LOCAL = {                      # explained where they are used, and used nowhere else
     "00_extrapolation": {"v"},
     "02_atari": {"P", "f"},
-    "03d_layers": {"W", "g", "h", "x"},
     "05_dqn": {"K", "c"},
     "07h_seeds": {"K", "W", "x"},
 }
