@@ -5,15 +5,14 @@
 # %% ../nbs/03b_panel.ipynb #a830cabf
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+import math
+from typing import TYPE_CHECKING, NamedTuple
 
-import gymnasium as gym
 import numpy as np
 
 from .arguments import Count, Natural, Probability
 from .calls import check_calls
-from .environments import spaces_of
-from .masks import takes_mask
+from .thoughts import View
 from .video import even, picture_size
 
 if TYPE_CHECKING:
@@ -21,60 +20,12 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont, ImageFont
 
 # %% auto #0
-__all__ = ['ACTION_NAMES', 'MOST_ROWS', 'Q_TINT', 'P_TINT', 'FORBIDDEN_TINT', 'CHOSEN_TINT', 'View', 'ask', 'action_names',
-           'Layout', 'plan', 'Column', 'value_bars', 'columns_of', 'Sheet', 'write_heads', 'draw_action', 'Panel']
-
-# %% ../nbs/03b_panel.ipynb #21b53885
-class View(NamedTuple):
-    "What a policy thinks of one observation, as far as it can say."
-    q: np.ndarray | None           # (n_actions,) float: the value of each action
-    p: np.ndarray | None           # (n_actions,) float: how likely the imitated policy is to take it
-    allowed: np.ndarray            # (n_actions,) bool
-    threshold: Probability | None  # τ
-    exists: np.ndarray             # (n_actions,) bool: what can be done at all
-
-
-def ask(
-    policy: Any,                      # asked for its `q_values`, `probabilities`, `allowed` and `config.threshold`
-    obs: np.ndarray,                  # (*obs_shape)
-    n_actions: Count,                 # number of actions
-    mask: np.ndarray | None = None,   # (1, n_actions) bool: actions that exist; None: all do
-) -> View:
-    "Ask a policy for its values, its probabilities and the actions that it is allowed."
-    def answer(method: str) -> np.ndarray | None:
-        if not hasattr(policy, method):
-            return None
-        ask_for = getattr(policy, method)
-        values = ask_for(obs[None], mask=mask) if takes_mask(ask_for) else ask_for(obs[None])
-        values = values[0]                                   # of a stack of one observation: (n_actions,)
-        return values.numpy(force=True) if hasattr(values, "numpy") else values    # from PyTorch, or an array already
-
-    exists = np.ones(n_actions, bool) if mask is None else mask[0]
-    allowed = answer("allowed")
-    allowed = exists if allowed is None else exists & allowed
-    threshold = getattr(getattr(policy, "config", None), "threshold", None)
-    return View(answer("q_values"), answer("probabilities"), allowed, threshold, exists)
-
-# %% ../nbs/03b_panel.ipynb #c7cdae67
-ACTION_NAMES = {
-    "CartPole": ["left", "right"],
-    "MountainCar": ["left", "coast", "right"],
-    "Acrobot": ["torque -1", "torque 0", "torque +1"],
-}
-
-
-def action_names(
-    env: gym.Env,  # one environment
-) -> list[str]:    # a name for each action
-    "ALE's names, those above, or numbers."
-    if hasattr(env.unwrapped, "get_action_meanings"):
-        return env.unwrapped.get_action_meanings()
-    if env.spec is not None and env.spec.name in ACTION_NAMES:
-        return ACTION_NAMES[env.spec.name]
-    return [str(action) for action in range(spaces_of(env)[1].n)]
+__all__ = ['MOST_ROWS', 'CONTROLS', 'Scale', 'Q_TINT', 'P_TINT', 'FAINT', 'CHOSEN_TINT', 'Layout', 'plan', 'round_up', 'widened',
+           'Column', 'columns_of', 'place', 'Sheet', 'write_heads', 'draw_action', 'draw_scales', 'Panel']
 
 # %% ../nbs/03b_panel.ipynb #d4c4f2ff
 MOST_ROWS = 18     # actions that find room: those of the largest Atari games
+CONTROLS = 2       # rows at the bottom for the controls of a player
 
 
 class Layout(NamedTuple):
@@ -95,59 +46,88 @@ def plan(
     "A panel to the right of a tall picture, and above a wide one."
     is_tall = shape[0] > shape[1]
     width, height = picture_size(shape[1], shape[0])
-    lines = min(n_actions, MOST_ROWS) + 3.4           # title, status, heads of the columns, and a margin
+    lines = min(n_actions, MOST_ROWS) + 5.4           # title, status, heads, scales, what the mark is, and a margin
     if is_tall:
-        row = int(np.clip(height / lines, 22, 28))
+        row, panel_width = 26, 440                    # such a film is shown by itself, nearly as wide as it is
         left, top = width, 0
-        size = even(2 * width), even(max(height, int(lines * row)))
-        columns = left + int(0.58 * width), left + int(0.86 * width)
-        bar = int(0.13 * width)
+        panel_height = int(lines * row)
+        size = even(left + panel_width), even(max(height, panel_height) + CONTROLS * row)
     else:
-        row = 26
+        row, panel_width = 36, width
         left, top = 0, int(lines * row)
-        size = even(width), even(top + height)
-        columns = int(0.40 * width), int(0.74 * width)
-        bar = int(0.24 * width)
+        size = even(width), even(top + height + CONTROLS * row)
+    columns = left + int(0.40 * panel_width), left + int(0.76 * panel_width)
+    bar = int(0.20 * panel_width)
     return Layout(size, (width, height), top, left, row, columns, bar)
+
+# %% ../nbs/03b_panel.ipynb #76931166
+Scale = tuple[float, float]    # the ends, from at most 0 to at least 0
+
+
+def round_up(
+    x: float,     # at least 0
+) -> float:       # at least x
+    "The next number that is 1, 2 or 5 times a power of ten; 0 stays."
+    if x <= 0:
+        return 0.0
+    power = 10.0 ** math.floor(math.log10(x))
+    for times in (1, 2, 5):
+        if x <= times * power * (1 + 1e-9):    # 1e-9: what rounding may add
+            return times * power
+    return 10 * power
+
+
+def widened(
+    scale: Scale,          # so far
+    values: np.ndarray,    # (n,) float
+) -> Scale:
+    "The scale, or the next wider one on which the values fit; NaN and infinity are no reason to widen it."
+    finite = values[np.isfinite(values)]
+    low, high = scale
+    lowest = min(finite.min(initial=0), low)
+    highest = max(finite.max(initial=0), high)
+    return 0.0 - round_up(-lowest), round_up(highest)    # 0.0 - 0.0 is 0.0, and -(0.0) would be -0.0
 
 # %% ../nbs/03b_panel.ipynb #7378f660
 Q_TINT = "#5B7083"           # these tints belong to no kind of policy
 P_TINT = "#857A55"
-FORBIDDEN_TINT = "#D0D0D0"
+FAINT = "#6B6B6B"            # what is forbidden, and scales; a contrast of 4.5 on white and on CHOSEN_TINT
 CHOSEN_TINT = "#FFF0B3"
 
 
 class Column(NamedTuple):
     "One number for each action, and how it is drawn."
-    head: str                # "Q(s,a)" or "G(a|s)"
-    x: int                   # where bars begin; numbers stand to the left of it
+    head: str                # what the numbers are
+    x: int                   # where the scale begins; numbers stand to the left of it
     values: np.ndarray       # (n_actions,) float: the numbers
-    bars: np.ndarray         # (n_actions,) float in [0, 1]: bars, as shares of the longest
+    scale: Scale             # of the bars
     tint: str                # of a bar
-    tick: float | None       # what a bar must pass to be allowed, as a share of the longest
+    mark: float | None       # what a value must pass to be allowed
 
 
-def value_bars(
-    q: np.ndarray,    # (n_actions,) float
-    best: float,      # the largest value of an action that exists
-    gap: float,       # above 0: how much worse than the best an empty bar is
-) -> np.ndarray:      # (n_actions,) float in [0, 1], of actions that exist
-    "A full bar for the best value, shorter ones for worse values; none where a value is not a number."
-    worse = best - q
-    return np.nan_to_num(1 - worse / gap)
-
-
-def columns_of(view: View, gap: float, layout: Layout) -> list[Column]:
-    "Values and probabilities, as far as the policy can say."
+def columns_of(view: View, scale: Scale, layout: Layout) -> list[Column]:
+    "Values, whose bars have this scale, and probabilities, as far as the policy can say."
     columns = []
     x_values, x_probabilities = layout.columns
     if view.q is not None:
-        bars = value_bars(view.q, view.q[view.exists].max(), gap)
-        columns.append(Column("Q(s,a)", x_values, view.q, bars, Q_TINT, None))
+        columns.append(Column("value Q(s,a)", x_values, view.q, scale, Q_TINT, None))
     if view.p is not None:
-        tick = view.threshold * view.p[view.exists].max() if view.threshold else None
-        columns.append(Column("G(a|s)", x_probabilities, view.p, view.p, P_TINT, tick))
+        mark = view.threshold * view.p[view.exists].max() if view.threshold else None
+        columns.append(Column("in the log G(a|s)", x_probabilities, view.p, (0.0, 1.0), P_TINT, mark))
     return columns
+
+
+def place(
+    column: Column,       # from `columns_of`
+    value: float,         # on its scale
+    bar: int,             # length of the scale in pixels
+) -> float:               # x in pixels
+    "Where a value stands; one that is not a number stands at zero."
+    low, high = column.scale
+    share = (value - low) / (high - low) if high > low else 0.0
+    if not np.isfinite(share):
+        return place(column, 0.0, bar)
+    return column.x + bar * float(np.clip(share, 0, 1))
 
 # %% ../nbs/03b_panel.ipynb #d63b8cf6
 class Sheet(NamedTuple):
@@ -180,13 +160,13 @@ def draw_action(
     exists: bool,            # can it be done at all?
     columns: list[Column],   # from `columns_of`
 ) -> None:
-    "A row: a mark for what is done, the name, struck out where forbidden, and a number with a bar in each column."
+    "A row: an arrow for what is done, the name, struck out where forbidden, and a number with a bar in each column."
     layout, pen, font = sheet
     row = layout.row
     y = (3.7 + a) * row                              # the middle of the row
-    top, bottom = y - 0.4 * row, y + 0.4 * row
+    top, bottom = y - 0.36 * row, y + 0.36 * row
     left = layout.panel_left + 24                    # of the name
-    ink = "black" if allowed else "#767676"
+    ink = "black" if allowed else FAINT
     if chosen:
         pen.rectangle((layout.panel_left, y - row / 2, layout.size[0], y + row / 2), CHOSEN_TINT)
         pen.polygon([(left - 16, top), (left - 5, y), (left - 16, bottom)], "black")
@@ -197,12 +177,34 @@ def draw_action(
         right = left + pen.textlength(name, font)
         pen.line((left - 2, y, right + 2, y), ink, 2)
     for column in columns:
-        pen.text((column.x - 4, y), f"{column.values[a]:.2f}", ink, font, "rm")
-        end = column.x + column.bars[a] * layout.bar
-        pen.rectangle((column.x, top, end, bottom), column.tint if allowed else FORBIDDEN_TINT)
-        if column.tick is not None:
-            x = column.x + column.tick * layout.bar
-            pen.line((x, top, x, bottom), "black", 2)
+        pen.text((column.x - 6, y), f"{column.values[a]:.2f}", ink, font, "rm")
+        begin, end = sorted(place(column, value, layout.bar) for value in (0.0, column.values[a]))
+        fill = column.tint if allowed else None
+        pen.rectangle((begin, top, end, bottom), fill, outline=column.tint if allowed else FAINT, width=2)
+        if column.mark is not None:
+            x = place(column, column.mark, layout.bar)
+            pen.line((x, y - row / 2, x, y + row / 2), "black", 3)
+
+# %% ../nbs/03b_panel.ipynb #446a719c
+def draw_scales(
+    sheet: Sheet,                   # what is drawn on
+    n_rows: int,                    # actions above
+    columns: list[Column],          # from `columns_of`
+    threshold: Probability | None,  # τ
+) -> None:
+    "Below each column its scale with both ends, and in the last line what the mark is."
+    layout, pen, font = sheet
+    row = layout.row
+    y = (3.4 + n_rows) * row          # of the lines
+    for column in columns:
+        pen.line((column.x, y, column.x + layout.bar, y), FAINT, 2)
+        for end in column.scale:
+            x = place(column, end, layout.bar)
+            pen.line((x, y - 4, x, y + 4), FAINT, 2)
+            pen.text((x, y + 0.5 * row), f"{end:g}", FAINT, font, "mm")
+    if any(column.mark is not None for column in columns):
+        rule = "the likeliest alone" if threshold == 1 else f"past the mark, at {threshold:g} of the likeliest"
+        pen.text((layout.panel_left + 8, y + 1.4 * row), f"allowed: {rule}", "black", font, "lm")
 
 # %% ../nbs/03b_panel.ipynb #ab2176f9
 class Panel:
@@ -220,7 +222,7 @@ class Panel:
         self.names = names[:MOST_ROWS]
         self.title = title
         self.font = ImageFont.load_default(self.layout.row * 0.66)
-        self.gap = 1e-9          # the widest between the values of one observation so far
+        self.scale: Scale = (0.0, 0.0)   # of the values so far
 
     def draw(
         self,
@@ -239,12 +241,13 @@ class Panel:
         frame = Image.new("RGB", self.layout.size, "white")
         frame.paste(Image.fromarray(picture).resize(self.layout.picture, method), (0, self.layout.picture_top))
         if view.q is not None:
-            self.gap = max(self.gap, np.ptp(view.q[view.exists]))
-        columns = columns_of(view, self.gap, self.layout)
+            self.scale = widened(self.scale, view.q[view.exists])
+        columns = columns_of(view, self.scale, self.layout)
         sheet = Sheet(self.layout, ImageDraw.Draw(frame), self.font)
         write_heads(sheet, self.title, status, columns)
         for a, name in enumerate(self.names):
             draw_action(sheet, a, name, a == action, bool(view.allowed[a]), bool(view.exists[a]), columns)
+        draw_scales(sheet, len(self.names), columns, view.threshold)
         return np.asarray(frame)
 
 # %% ../nbs/03b_panel.ipynb #c0f1e5d7

@@ -8,7 +8,8 @@ import pytest
 from gymnasium.spaces import Box, Discrete
 
 from bcq_nb.evaluation import evaluate
-from bcq_nb.film import check_film, record_video, save_gif, show_video
+from bcq_nb.film import READABLE, check_film, record_video
+from bcq_nb.show import save_gif, show_video
 from bcq_nb.video import read_frames, video_writer
 
 
@@ -108,9 +109,9 @@ def test_gray_lists_and_an_unknown_speed(tmp_path):
     for kind in ("gray", "color"):                       # a gray picture is the same as one in three equal colors
         recording = record_video(remembers, f"Drawn-{kind}-v0", tmp_path / f"{kind}.mp4", name="x")
         assert recording.returns == (4.0,) and recording.lengths == (4,)
-    gray, color = (read_frames(tmp_path / f"{kind}.mp4", fps=30, seconds=1) for kind in ("gray", "color"))
-    assert len(gray) == 5 + 15                           # 30 frames a second, so half a second of waiting is 15
-    bottom = [np.asarray(frame)[-100:] for frame in (gray[0], color[0])]
+    gray, color = (read_frames(tmp_path / f"{kind}.mp4", fps=READABLE, seconds=1) for kind in ("gray", "color"))
+    assert len(gray) == 5 + READABLE // 2                # and half a second of waiting
+    bottom = [np.asarray(frame)[-200:-100] for frame in (gray[0], color[0])]
     assert (bottom[0] == bottom[1]).all() and abs(int(bottom[0][50, 50, 0]) - 200) < 5
     assert seen[0].dtype == np.float32 and seen[0].tolist() == [[0, 1, 2]]
     measured = evaluate(remembers, "Drawn-gray-v0", 1)

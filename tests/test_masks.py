@@ -11,7 +11,8 @@ from bcq_nb.evaluation import evaluate
 from bcq_nb.film import record_video
 from bcq_nb.generation import generate_buffer
 from bcq_nb.masks import mask_of, random_actions, takes_mask
-from bcq_nb.panel import Panel, ask, columns_of, plan
+from bcq_nb.panel import Panel, columns_of, plan
+from bcq_nb.thoughts import ask
 
 KINDS = {
     "int8": lambda mask: np.array(mask, np.int8),
@@ -192,14 +193,14 @@ def test_the_panel_of_what_exists():
 
     view = ask(Sure(), np.zeros(1), 3, np.array([[True, True, False]]))
     assert view.exists.tolist() == [True, True, False] and view.allowed.tolist() == [False, True, False]
-    [values] = columns_of(view, gap=2, layout=plan((40, 60, 3), 3))
-    assert values.bars[:2].tolist() == [0, 1]                            # the 99 is no measure of the others
+    [values] = columns_of(view, scale=(0, 5), layout=plan((40, 60, 3), 3))
+    assert values.values.tolist() == [1, 3, 99] and values.mark is None
 
     panel = Panel((40, 60, 3), ["left", "right", "out"], "x")
     frame = panel.draw(np.zeros((40, 60, 3), np.uint8), view, action=1, status="")
-    assert panel.gap == 2
+    assert panel.scale == (0, 5)                                         # the 99 is no measure of the others
     row = panel.layout.row
-    rows = [frame[int((3.3 + a) * row):int((4.1 + a) * row), 150:] for a in range(3)]     # numbers and bars of each
+    rows = [frame[int((3.3 + a) * row):int((4.05 + a) * row), 150:] for a in range(3)]     # numbers and bars of each
     assert (rows[0] < 255).any() and (rows[1] < 255).any() and (rows[2] == 255).all()
 
 

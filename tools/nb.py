@@ -15,7 +15,7 @@ from tempfile import NamedTemporaryFile
 import nbformat
 from nbclient import NotebookClient
 
-from bcq_nb.film import save_gif
+from bcq_nb.show import save_gif
 
 root = Path(__file__).resolve().parents[1]
 
@@ -29,8 +29,9 @@ MAP = {
     "your own log ↓": ["08_logs", "07c_doubts", "07g_report", "07b_imitation", "07e_overview", "07f_coverage",
                        "08a_exchange", "07d_alignment", "06a_authors"],
     "policy ↓": ["07_bcq", "07a_cartpole", "07h_seeds"],
-    "judged": ["03a_evaluation", "03b_panel", "03c_film", "08e_inspection", "08f_evidence", "08g_fqe", "08h_verdict",
-               "09_ope", "09a_selection", "09b_pitfalls", "09c_intervals", "08b_sepsis", "08c_counting", "10_icu"],
+    "judged": ["03a_evaluation", "03aa_thoughts", "03b_panel", "03ba_show", "03c_film", "08e_inspection",
+               "08f_evidence", "08g_fqe", "08h_verdict", "09_ope", "09a_selection", "09b_pitfalls", "09c_intervals",
+               "08b_sepsis", "08c_counting", "10_icu"],
     "tools": ["00b_checks", "00i_arguments", "00ia_shapes", "00j_calls", "00bb_locks", "00c_files", "00ca_mapped",
               "00d_slots", "00da_patterns", "00e_tables", "00f_recorder", "00g_transfer", "00h_video", "00k_seals",
               "00l_weights", "00m_archives", "00n_kept", "08d_columns", "13a_speed", "18a_record", "18b_early",
