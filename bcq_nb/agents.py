@@ -5,6 +5,8 @@
 # %% ../nbs/04c_agents.ipynb #dbc3dc12
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +19,7 @@ from .calls import check_calls
 from .checkpoints import Checkpoint
 from .checks import check_probability
 from .environments import explore, stream
-from .networks import QNetwork
+from .networks import QNetwork, few_threads
 from .tables import is_frame
 from .weights import network_for
 
@@ -184,9 +186,15 @@ class Agent(Checkpoint):
             return given, None
         return given, mask_tensor(mask, (len(given), self.n_actions), self.device)
 
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        "In this context the network is only asked, and nothing is kept to learn from."
+        with torch.inference_mode(), few_threads(self.obs_space):
+            yield
+
     def q_values(self, obs: Any) -> torch.Tensor:
         "(B, n_actions): what the online network believes that each action is worth, whether it exists or not."
-        with torch.inference_mode():
+        with self.answering():
             return self.network(self.observations(obs))
 
     def act(self, obs: Any, eps: Probability = 0.0, mask: Any = None) -> np.ndarray:
@@ -194,7 +202,7 @@ class Agent(Checkpoint):
         check_probability("eps", eps)
         given, exists = self.inputs(obs, mask)
         table = self.table if is_frame(obs) else None
-        with torch.inference_mode():
+        with self.answering():
             action = self.greedy(given, exists).numpy(force=True)
         if eps != 0:
             which = None if exists is None else exists.numpy(force=True)
@@ -212,7 +220,7 @@ class Agent(Checkpoint):
         "(B, n_actions): probability of each action: softness, in [0, 1], is spread over `allowed`, the rest is greedy."
         check_probability("softness", softness)
         given, exists = self.inputs(obs, mask)
-        with torch.inference_mode():
+        with self.answering():
             greedy = F.one_hot(self.greedy(given, exists), self.n_actions).float()
             if softness == 0:   # as nearly always: to ask what is allowed would cost as much again
                 return greedy

@@ -128,14 +128,14 @@ class DiscreteBCQ(DoubleDQN):
     def probabilities(self, obs: Any, mask: Any = None) -> torch.Tensor:
         "(B, n_actions): G(·|s), how likely the behavior policy is to take each action; 0 for one that does not exist."
         given, exists = self.inputs(obs, mask)
-        with torch.inference_mode():
+        with self.answering():
             _, logits = self.network.both(given)
             return existing(logits, exists).softmax(1)
 
     def allowed(self, obs: Any, mask: Any = None) -> torch.Tensor:
         "(B, n_actions) bool: the actions that may be taken."
         given, exists = self.inputs(obs, mask)
-        with torch.inference_mode():
+        with self.answering():
             _, logits = self.network.both(given)
             return allowed_actions(logits, self.config.threshold, exists)
 

@@ -5,6 +5,8 @@
 # %% ../nbs/03_environments.ipynb #832a334c
 from __future__ import annotations
 
+import os
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
@@ -24,8 +26,8 @@ from .plain import Plain, check_stacks_of
 from .slots import stored_dtype
 
 # %% auto #0
-__all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'make_envs', 'make_env', 'reset_envs', 'Step',
-           'step_envs', 'explore', 'default_eps', 'policy_of', 'check_fits']
+__all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'make_envs', 'draw_without_a_window', 'make_env',
+           'reset_envs', 'Step', 'step_envs', 'explore', 'default_eps', 'policy_of', 'check_fits']
 
 # %% ../nbs/03_environments.ipynb #06ecfc0e
 def stream(
@@ -104,6 +106,12 @@ def make_envs(
     return envs
 
 # %% ../nbs/03_environments.ipynb #ed6c048b
+def draw_without_a_window() -> None:
+    "Say so to SDL, which draws classic control, where there is no screen: else it complains of that on stderr."
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+
+
 def make_env(
     env_id: EnvId,                      # as in `make_envs`
     seed: Seed = 0,                     # as in `make_envs`
@@ -113,6 +121,7 @@ def make_env(
     seeds = start_seeds(seed, 1)
     if is_atari(env_id):
         return make_atari_env(env_id, seed, atari)
+    draw_without_a_window()
     no_picture = ValueError(f"{env_id} cannot be filmed: it has no render_mode='rgb_array'")
     with plain_errors(env_id):
         try:

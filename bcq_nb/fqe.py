@@ -98,7 +98,7 @@ class FQE(DQN):
     def state_values(self, obs: Any, mask: Any = None) -> torch.Tensor:
         "(B,) Σ π(a|s) Q(s, a): what the policy is worth from each observation on; `obs` and `mask` as for an agent."
         given, exists = self.inputs(obs, mask)
-        with torch.inference_mode():
+        with self.answering():
             return (self.probabilities(given, exists) * self.network(given)).sum(1)
 
     def save(self, path: Any, progress: Any = None) -> None:

@@ -13,6 +13,7 @@ import torch
 from .arguments import Natural
 from .buffers import Batch, ReplayBuffer
 from .calls import check_calls
+from .networks import few_threads
 from .reports import Reports
 
 # %% auto #0
@@ -156,11 +157,12 @@ def learn(
     kept = Reports() if reports is None else reports
     if buffer.masks is not None:
         agent.masked = True   # from now on it is to be asked with masks (04c)
-    for _ in range(updates):
-        batch = buffer.sample(agent.config.batch_size, rng).to(agent.device)
-        kept.add(agent.update(batch))
-        if len(kept.fresh) == LOOK:
-            check_reports(agent, buffer, kept)
+    with few_threads(buffer.obs_space):
+        for _ in range(updates):
+            batch = buffer.sample(agent.config.batch_size, rng).to(agent.device)
+            kept.add(agent.update(batch))
+            if len(kept.fresh) == LOOK:
+                check_reports(agent, buffer, kept)
     if reports is None:
         check_reports(agent, buffer, kept)
     return kept

@@ -93,7 +93,7 @@ def imitate(
     best = agent.network.state_dict()
     for done in Bar(range(0, updates, every), "imitation", progress):
         learn(agent, learned, min(every, updates - done), rng)
-        with torch.inference_mode():
+        with agent.answering():
             _, logits = agent.target.both(sample.obs)   # (B, n_actions)
             loss = imitation_loss(logits, sample).item()
         if loss < least:

@@ -22,6 +22,7 @@ from .dqn import DQN, move_target
 from .environments import check_fits, make_envs, stream
 from .evaluation import evaluate
 from .guard import LOOK, check_alive, stop_training
+from .networks import few_threads
 from .reports import Bar
 from .resume import Training
 from .stopping import Keeper
@@ -169,7 +170,8 @@ class Lessons:
     ) -> None:
         "Updates, each agent's on transitions that it draws. Raises `FloatingPointError`."
         rows = draw_rows(len(self.buffer), self.streams, updates, self.stack.config.batch_size)
-        reports = [self.stack.update(drawn) for drawn in rows.to(self.stack.agents[0].device)]
+        with few_threads(self.buffer.obs_space):
+            reports = [self.stack.update(drawn) for drawn in rows.to(self.stack.agents[0].device)]
         self.names = tuple(reports[0])
         numbers = [torch.stack(list(report.values())) for report in reports]   # (names, K) each
         block = torch.stack(numbers)                                           # (updates, names, K)

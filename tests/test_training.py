@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from bcq_nb.bcq import BCQConfig, DiscreteBCQ, allowed_actions, train_offline
 from bcq_nb.buffers import ReplayBuffer
@@ -255,3 +256,34 @@ def test_imitation_is_an_agent_as_well():
                 FQEConfig(hidden=(8,), lr=1e30, batch_size=64, clip_target=False), device="cpu")
     with refuses(FloatingPointError, "FQE cannot go on"):
         learn(model, log, 200, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(("shape", "threads"), [((4,), 1), ((4, 84, 84), 2)])
+def test_small_networks_compute_with_one_thread(shape, threads):
+    seen = []
+
+    class Watched(DQN):
+        def loss(self, batch):
+            seen.append(torch.get_num_threads())
+            return super().loss(batch)
+
+        def greedy(self, obs, mask=None):
+            seen.append(torch.get_num_threads())
+            return super().greedy(obs, mask)
+
+    space = Box(0, 255, shape, np.uint8)
+    agent = Watched(space, 2, DQNConfig(hidden=(8,), batch_size=1), device="cpu")
+    obs = np.zeros((1, *shape), np.uint8)
+    batch = ReplayBuffer(2, space, 2)
+    batch.add(obs, [0], [1.0], obs, [False], [False])
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        learn(agent, batch, 1, np.random.default_rng(0))
+        agent.act(obs)
+        assert seen == [threads, threads] and torch.get_num_threads() == 2
+        with pytest.raises(ValueError):
+            agent.act(obs[0])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
