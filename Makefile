@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 
-.PHONY: help run test check sync notebooks slow docs test-site test-wheel lowest bench bench-peers
+.PHONY: help run test check sync notebooks lab slow docs test-site test-wheel lowest bench bench-peers
 help:         ## this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
 
@@ -35,6 +35,10 @@ sync: $(VENV)/dev          ## mend what `make check` complains of, as far as tha
 
 notebooks: $(VENV)/dev     ## run every notebook again and store its outputs
 	$(BIN)/python tools/nb.py run $(ARGS)
+
+lab: $(VENV)/dev           ## the notebooks in JupyterLab
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,lab]'
+	$(BIN)/jupyter lab nbs
 
 slow: $(VENV)/dev          ## nbdev_test with the cells marked slow
 	$(BIN)/nbdev_test --flags slow --n_workers 2 --timing

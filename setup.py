@@ -8,7 +8,7 @@ parser = ConfigParser()
 parser.read("settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("data", "minari", "dev", "docs")}
+extras = {key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")}
 extras["dev"] += extras["data"] + extras["minari"]   # who develops tests all of it
 
 setup(

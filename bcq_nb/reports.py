@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import TqdmWarning
 
 from .arguments import Count, Natural
 from .calls import check_calls
 from .evaluation import Evaluation
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", TqdmWarning)   # a notebook without ipywidgets: lines will do
+    from tqdm.auto import tqdm
+
 # %% auto #0
-__all__ = ['IN_NOTEBOOK', 'value_metrics', 'Reports', 'history_row', 'count_due', 'is_terminal', 'Bar']
+__all__ = ['HAS_WIDGETS', 'value_metrics', 'Reports', 'history_row', 'count_due', 'is_terminal', 'stream_for_lines', 'Bar']
 
 # %% ../nbs/04d_reports.ipynb #3082e5ee
 def value_metrics(
@@ -123,7 +128,7 @@ def count_due(
 check_calls(__name__)   # arguments are compared with their annotations (00j)
 
 # %% ../nbs/04d_reports.ipynb #c5ff814c
-IN_NOTEBOOK = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)   # tqdm has looked where it is
+HAS_WIDGETS = any(kind.__name__ == "tqdm_notebook" for kind in tqdm.__mro__)   # tqdm has looked where it is
 
 
 def is_terminal(
@@ -133,8 +138,13 @@ def is_terminal(
     return stream is not None and not stream.closed and stream.isatty()
 
 
+def stream_for_lines() -> Any:   # None where there is none
+    "`sys.stderr`, as for all that is no result; in a notebook, which paints that red, `sys.stdout`."
+    return sys.stdout if "ipykernel" in sys.modules else sys.stderr
+
+
 class Bar(tqdm):
-    """The bar of a loop, in a terminal or a notebook. Elsewhere what is told is a plain line on stderr.
+    """The bar of a loop, in a terminal or a notebook. Elsewhere what is told is a plain line.
 
     With `progress=False` nothing is shown, and where TQDM_DISABLE=1 is set neither.
     """
@@ -144,8 +154,8 @@ class Bar(tqdm):
         progress: bool,           # whether to show it
         **options: Any,           # of tqdm
     ):
-        has_bar = progress and (IN_NOTEBOOK or is_terminal(sys.stderr))
-        self.has_lines = progress and not has_bar and sys.stderr is not None and not os.environ.get("TQDM_DISABLE")
+        has_bar = progress and (HAS_WIDGETS or is_terminal(sys.stderr))
+        self.has_lines = progress and not has_bar and not os.environ.get("TQDM_DISABLE")
         self.what = what
         hidden = {} if has_bar else {"disable": True}   # where it is not hidden, tqdm reads TQDM_DISABLE itself
         super().__init__(steps, desc=what, **options, **hidden)
@@ -156,5 +166,6 @@ class Bar(tqdm):
     ) -> None:
         "Behind the bar, or in a line of its own."
         self.set_postfix_str(words)
-        if self.has_lines:
-            print(f"{self.what} {step:,}: {words}", file=sys.stderr, flush=True)
+        stream = stream_for_lines()
+        if self.has_lines and stream is not None:
+            print(f"{self.what} {step:,}: {words}", file=stream, flush=True)
