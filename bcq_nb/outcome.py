@@ -22,8 +22,8 @@ from .runs import Run
 from .video import check_ffmpeg
 
 # %% auto #0
-__all__ = ['final_seed', 'play', 'print_table', 'results_phase', 'write_results', 'film', 'films_phase', 'write_films',
-           'Evaluate', 'Video', 'run_evaluate', 'run_video']
+__all__ = ['FIRST', 'final_seed', 'play', 'print_table', 'results_phase', 'write_results', 'film', 'films_phase', 'write_films',
+           'print_first', 'Evaluate', 'Video', 'run_evaluate', 'run_video']
 
 # %% ../nbs/19c_outcome.ipynb #d75d116f
 def final_seed(seed: Seed) -> int:
@@ -74,6 +74,7 @@ def write_results(run: Run, episodes: Count) -> None:
         rows = print_table({**results, "BCQ": played["BCQ"]})
         figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
         plot_returns({"BCQ": curve}, levels, ax=ax)
+        ax.set_title(f"{run.env}, seed {run.seed}")
         with keeping(phase):
             write_rows(run.folder / "results.csv", rows)
             with atomic_path(run.folder / "curve.png") as beside:
@@ -102,6 +103,19 @@ def write_films(run: Run) -> None:
     with at_work(phase), keeping(phase):
         for agent in agents.values():
             film(run, agent, agent.with_suffix(".mp4"))
+
+
+FIRST = {"results.csv": "the table above",
+         "curve.png": "how BCQ learned, beside the behavior policy and its batch",
+         "bcq.mp4": "an episode of BCQ, and what it thinks"}   # to look at: file -> what is in it
+
+
+def print_first(run: Run) -> None:
+    "Say where all of a run is, and what to look at first."
+    print(f"\nall of it is in {run.folder}; look first at")
+    for name, what in FIRST.items():
+        if (run.folder / name).exists():
+            print(f"  {name:<13}{what}")
 
 # %% ../nbs/19c_outcome.ipynb #fdfba2ec
 @dataclass(frozen=True)

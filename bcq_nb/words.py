@@ -32,6 +32,7 @@ from bcq_nb.outcome import (
     Evaluate,
     Video,
     films_phase,
+    print_first,
     results_phase,
     run_evaluate,
     run_video,
@@ -146,7 +147,7 @@ def run_pipeline(
     write_results(run, settings.episodes)
     if reason is None:
         write_films(run)
-    print(f"\nall of it is in {run.folder}")
+    print_first(run)
 
 # %% ../nbs/19f_words.ipynb #b4770a0e
 @dataclass(frozen=True)
