@@ -61,7 +61,7 @@ test-wheel: $(VENV)/dev    ## the built package in an environment of its own, an
 lowest:                    ## the lowest versions that settings.ini allows, in an environment of their own: the command and its tests
 	rm -rf _build/lowest
 	$(PYTHON) -m venv _build/lowest
-	sed -nE 's/^(data_)?requirements = //p' settings.ini | tr ' ' '\n' | sed 's/>=\(.*\)/==\1.*/' > _build/lowest/pins.txt
+	sed -nE 's/^(data_)?requirements = //p' settings.ini | tr ' ' '\n' | sed 's/>=\([^;]*\)/==\1.*/' > _build/lowest/pins.txt
 	_build/lowest/bin/pip install --quiet --requirement _build/lowest/pins.txt pytest
 	_build/lowest/bin/pip install --quiet --no-deps .
 	cd _build/lowest && bin/bcq pipeline --behavioral.steps 2000 --generate.steps 2000 --train.updates 200

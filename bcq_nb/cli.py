@@ -45,6 +45,9 @@ Commands for a table of decisions
   select      compare policies of one or more fits on new episodes
   act         decide for every row of a table
 
+Command for many runs
+  study       environments, batches, algorithms and seeds of a file, on all cores; it goes on after any stop
+
 `bcq COMMAND --help` lists the settings of a command, `bcq --version` says which version this is.
 `--preset paper` takes the authors' settings for what is not said, a million steps and more; `--dry-run`
 says what time, memory and disk a command would take, and ends.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .arguments import Count, EnvId, Probability, Seed
+from .arguments import Count, Discount, EnvId, Probability, Seed
 from .atari import AtariConfig
 from .calls import check_calls, warn
 from .checks import check_count, check_probability
@@ -33,6 +33,7 @@ class Evaluation:
     returns: np.ndarray  # (episodes,) float: undiscounted sums of real rewards
     lengths: np.ndarray  # (episodes,) int: steps
     cut: int = 0         # how many of them did not end within `max_steps`: their returns are those of the steps played
+    discounted: np.ndarray | None = None   # (episodes,) float: the same sums, the reward of step t weighted by γ^t
 
     @property
     def mean(self) -> float:
@@ -71,6 +72,7 @@ def evaluate(
     atari: AtariConfig | None = None,  # preprocessing, for `ALE/…` only
     n_envs: Count = 16,                # environments that play side by side, at most; no more than there are episodes
     max_steps: Count | None = None,    # of an episode, which is cut there; by default `limit_of` the environment
+    discount: Discount = 1.0,          # γ of the discounted returns, which are what values promise
 ) -> Evaluation:                       # the first episode of every environment, then the second of every one, …
     """Play whole episodes, the share of each environment fixed beforehand. Warns where one had to be cut.
 
@@ -83,13 +85,13 @@ def evaluate(
     share = shares(episodes, n_envs).tolist()
     act = policy_of(policy)
     rng = stream(seed, "evaluation")
-    finished: list[list[tuple[float, int, bool]]] = [[] for _ in range(n_envs)]    # of each: return, length, was it cut
+    finished: list[list[tuple]] = [[] for _ in range(n_envs)]    # of each: return, discounted, length, was it cut
 
     with closing(make_envs(env_id, n_envs, seed, atari)) as envs:
         check_fits(policy, envs)
         limit = max_steps or limit_of(envs)
         n_actions = int(spaces_of(envs)[1].n)
-        total = np.zeros(n_envs)              # of the episodes that are being played
+        total, worth = np.zeros((2, n_envs))  # of the episodes that are being played; worth is discounted
         length = np.zeros(n_envs, int)
         still_to_come, steps = episodes, 0
         obs, mask = reset_envs(envs)
@@ -99,6 +101,7 @@ def evaluate(
                 action = explore(action, eps, n_actions, rng, mask)
             step = step_envs(envs, action, mask)
             total += step.reward
+            worth += discount**length * step.reward
             length += 1
             steps += 1
             obs, mask = step.obs, step.mask
@@ -111,20 +114,19 @@ def evaluate(
             for i in np.flatnonzero(ended).tolist():
                 if len(finished[i]) < share[i]:
                     was_cut = not (step.terminated[i] or step.truncated[i])
-                    finished[i].append((float(total[i]), int(length[i]), was_cut))
+                    finished[i].append((float(total[i]), float(worth[i]), int(length[i]), was_cut))
                     still_to_come -= 1
-                total[i] = 0
-                length[i] = 0
+                total[i] = worth[i] = length[i] = 0
 
     rounds = zip_longest(*finished)           # of each environment the first episode, then the second, …
     counted = [episode for one in rounds for episode in one if episode is not None]
-    returns, lengths, were_cut = (np.array(column) for column in zip(*counted, strict=True))
+    returns, discounted, lengths, were_cut = (np.array(column) for column in zip(*counted, strict=True))
     n_cut = int(were_cut.sum())
     if n_cut > 0:
         warn(f"{env_id}: {n_cut} of {episodes} episodes did not end and were cut after {limit:,} steps, so these "
              "returns say less than they seem to: give the environment a limit with "
              "gymnasium.register(..., max_episode_steps=...), or another max_steps")
-    return Evaluation(returns, lengths, n_cut)
+    return Evaluation(returns, lengths, n_cut, discounted)
 
 # %% ../nbs/03a_evaluation.ipynb #47a1f070
 COLORS = {

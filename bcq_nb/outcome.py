@@ -10,27 +10,23 @@ from pathlib import Path
 
 import numpy as np
 
-from .arguments import Count, Seed
+from .arguments import Count
 from .calls import check_calls
 from .dqn import DQN
-from .environments import default_eps, stream
+from .environments import default_eps
 from .evaluation import Evaluation, evaluate, plot_returns
 from .files import atomic_path, read_rows, write_rows
 from .film import record_video
 from .record import Phase, at_work, finished_file, keeping, read_record, threads
 from .runs import Run
 from .video import check_ffmpeg
+from .work import final_seed
 
 # %% auto #0
-__all__ = ['FIRST', 'final_seed', 'play', 'print_table', 'results_phase', 'write_results', 'film', 'films_phase', 'write_films',
-           'print_first', 'Evaluate', 'Video', 'run_evaluate', 'run_video']
+__all__ = ['FIRST', 'play', 'print_table', 'results_phase', 'write_results', 'film', 'films_phase', 'write_films', 'print_first',
+           'Evaluate', 'Video', 'run_evaluate', 'run_video']
 
 # %% ../nbs/19c_outcome.ipynb #d75d116f
-def final_seed(seed: Seed) -> int:
-    "From a run's seed, that of the starts from which the closing table and the videos are played, and nothing else."
-    return int(stream(seed, "final evaluation").integers(2**31))
-
-
 def play(run: Run, agent: Path, episodes: Count) -> Evaluation:
     "Evaluate a saved agent in whole episodes, from the run's final starts."
     policy = DQN.load(agent, run.device)

@@ -53,9 +53,10 @@ from bcq_nb.runs import (
     write_behavior,
 )
 from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Preset, Start, Train, default_settings
+from .studies import Study, run_study
 
 # %% auto #0
-__all__ = ['PHASES', 'WRITE', 'FEW', 'FEW_ATARI', 'LONG', 'LOG', 'RUNS', 'ROWS', 'COMMANDS', 'BOX', 'REFUSED', 'left_to_do',
+__all__ = ['PHASES', 'WRITE', 'FEW', 'FEW_ATARI', 'LONG', 'LOG', 'ROWS', 'COMMANDS', 'BOX', 'REFUSED', 'left_to_do',
            'check_phases', 'begin', 'run_phase', 'run_pipeline', 'Command', 'check_command', 'read_words',
            'defaults_of', 'parse', 'run_words']
 
@@ -109,8 +110,7 @@ def begin(
         return False
     check_phases(run, left, start.folder)
     calls = sum(getattr(settings, "steps", 0) + getattr(settings, "updates", 0) for settings in left.values())
-    few = FEW_ATARI if is_atari(run.plain_env) else FEW
-    if calls > few or start.dry_run:
+    if start.dry_run or calls > (FEW_ATARI if is_atari(run.plain_env) else FEW):
         costs = expected(run, left, start.folder)
         if start.dry_run or sum(cost.seconds for cost in costs.values()) > LONG:
             print(three_lines(run, costs, start.folder), flush=True)
@@ -160,7 +160,6 @@ class Command:
 
 
 LOG = {"log": "the log: CSV, CSV.gz or Parquet"}
-RUNS = {**LOG, "runs": "folders of `bcq fit`, or policies in them"}
 ROWS = {"agent": "an agent of `bcq fit`", "new": "the rows to decide: CSV, CSV.gz or Parquet"}
 
 COMMANDS = {
@@ -172,8 +171,9 @@ COMMANDS = {
     "video": Command(run_video, (Run, Video)),
     "describe": Command(run_describe, (Paper, Columns, Describe), LOG),
     "fit": Command(run_choose, (Place, Columns, Choose), LOG),
-    "select": Command(run_compare, (Compare,), RUNS, several="runs"),
+    "select": Command(run_compare, (Compare,), {**LOG, "runs": "folders of `bcq fit`, or policies in them"}, several="runs"),
     "act": Command(run_act, (Act,), ROWS),
+    "study": Command(run_study, (Study,), {"plans": "files of studies, in TOML"}, several="plans"),
 }
 
 # %% ../nbs/19f_words.ipynb #18e2bbe6

@@ -29,6 +29,7 @@ MAP = {
     "your own log ↓": ["08_logs", "07c_doubts", "07g_report", "07b_imitation", "07e_overview", "07f_coverage",
                        "08a_exchange", "07d_alignment", "06a_authors"],
     "policy ↓": ["07_bcq", "07a_cartpole", "07h_seeds"],
+    "many runs ↓": ["12_studies", "11d_cells", "11da_work", "11e_entries", "11ea_plan", "11f_crews"],
     "judged": ["03a_evaluation", "03aa_thoughts", "03b_panel", "03ba_show", "03c_film", "08e_inspection",
                "08f_evidence", "08g_fqe", "08h_verdict", "09_ope", "09a_selection", "09b_pitfalls", "09c_intervals",
                "08b_sepsis", "08c_counting", "10_icu"],
