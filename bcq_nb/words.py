@@ -171,7 +171,7 @@ COMMANDS = {
     "video": Command(run_video, (Run, Video)),
     "describe": Command(run_describe, (Paper, Columns, Describe), LOG),
     "fit": Command(run_choose, (Place, Columns, Choose), LOG),
-    "select": Command(run_compare, (Compare,), {**LOG, "runs": "folders of `bcq fit`, or policies in them"}, several="runs"),
+    "select": Command(run_compare, (Compare,), {**LOG, "runs": "folders of fits, or policies in them"}, several="runs"),
     "act": Command(run_act, (Act,), ROWS),
     "study": Command(run_study, (Study,), {"plans": "files of studies, in TOML"}, several="plans"),
 }
