@@ -1,7 +1,8 @@
 """What nbdev leaves to Quarto or to Jupyter.
 
 `nb.py run [notebook ...]` stores new outputs, `nb.py maps` draws the map at the head of every notebook,
-`nb.py pictures` takes from them the pictures that other pages show, `nb.py readme` writes README.md.
+`nb.py pictures` takes from them the pictures that other pages show, `nb.py readme` writes README.md
+from the beginning of index.ipynb.
 """
 import re
 import subprocess
@@ -10,12 +11,10 @@ from base64 import b64decode
 from configparser import ConfigParser
 from functools import cache
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 
 import nbformat
+from narrow import as_gif, stored_films, together
 from nbclient import NotebookClient
-
-from bcq_nb.show import save_gif
 
 root = Path(__file__).resolve().parents[1]
 
@@ -112,82 +111,62 @@ def run(*names: str) -> None:
 
 
 def pictures() -> None:
-    "Keep the picture of each cell that says `#| picture: NAME.png` under that name, for pages that run no code for it"
+    "Keep for pages that run no code the picture of each cell that says `#| picture: NAME.png`, and the film of home"
     for path in sorted((root / "nbs").glob("*.ipynb")):
         for cell in nbformat.read(path, as_version=4).cells:
             named = re.search(r"^#\| picture: ([\w.]+)$", cell.source, re.M)
             if named:
                 [png] = [out["data"]["image/png"] for out in cell.outputs if "image/png" in out.get("data", {})]
                 (root / "nbs/images" / named[1]).write_bytes(b64decode(png))
+    film = together(stored_films(root / "nbs/index.ipynb"), axis=1)
+    (root / "nbs/images/narrow.gif").write_bytes(as_gif(film, width=720))
 
 
-def films(html: str) -> list[bytes]:
-    "The videos in a notebook's HTML, as MP4"
-    return [b64decode(data) for data in re.findall(r'src="data:video/mp4;base64,([^"]+)"', html)]
+def for_readme(source: str, site: str, raw: str) -> str:
+    "Prose with links and pictures by absolute address, as PyPI needs them"
+    source = re.sub(r"\]\((\w+)\.(?:ipynb|md)", rf"]({site}/\1.html", source)
+    source = re.sub(r"\]\(#", rf"]({site}/index.html#", source)
+    return re.sub(r"\]\((images/[\w.]+)\)", rf"]({raw}/\1)", source)
 
 
-class Readme:
-    "README.md in the making: its parts, and the pictures that belong to it"
-    def __init__(self):
-        parser = ConfigParser()
-        parser.read(root / "settings.ini", encoding="utf-8")
-        cfg = parser["DEFAULT"]
-        self.site = cfg["doc_host"] + cfg["doc_baseurl"]
-        self.raw = f"https://raw.githubusercontent.com/{cfg['user']}/{cfg['repo']}/{cfg['branch']}/nbs"
-        self.parts = ["<!-- Written from nbs/index.ipynb by `make sync` -->"]
+def badges(repository: str, site: str) -> str:
+    "What can be said in a badge and stays true by itself"
+    tests = f"[![tests]({repository}/actions/workflows/test.yml/badge.svg)]({repository}/actions/workflows/test.yml)"
+    pages = f"[![site]({repository}/actions/workflows/site.yml/badge.svg)]({site})"
+    licensed = f"[![License: Apache 2.0](https://img.shields.io/badge/license-Apache_2.0-blue)]({repository}/blob/main/LICENSE)"
+    return f"{tests} {pages} {licensed}"
 
-    def add_markdown(self, source: str) -> None:
-        "Prose; links and pictures by absolute address, as PyPI needs them"
-        source = re.sub(r"\]\((\w+)\.(ipynb|md)", rf"]({self.site}/\1.html", source)
-        source = re.sub(r"\]\((images/[\w.]+)\)", rf"]({self.raw}/\1)", source)
-        self.parts.append(source)
 
-    def add_picture(self, content: bytes, suffix: str, alt: str) -> None:
-        "A picture, stored among the notebooks' images"
-        name = f"images/readme{len(self.parts)}.{suffix}"
-        (root / "nbs" / name).write_bytes(content)
-        self.parts.append(f"![{alt}]({self.raw}/{name})")
-
-    def add_films(self, html: str, caption: str) -> None:
-        "Films as animated pictures side by side: where README is shown, videos are dropped"
-        pictures = []
-        for k, film in enumerate(films(html)):
-            name = f"images/readme{len(self.parts)}_{k}.gif"
-            with NamedTemporaryFile(suffix=".mp4") as file:
-                file.write(film)
-                file.flush()
-                save_gif(file.name, root / "nbs" / name)
-            pictures.append(f"![{caption}]({self.raw}/{name})")
-        self.parts.append(" ".join(pictures))
-
-    def add_output(self, out, alt: str) -> None:
-        "What a cell gave: text, a picture, or films"
-        data = out.get("data", {})
-        if "image/png" in data:
-            self.add_picture(b64decode(data["image/png"]), "png", alt)
-        elif "text/html" in data:
-            self.add_films(data["text/html"], alt)
-        else:
-            text = (out.get("text") or data["text/plain"]).rstrip()
-            self.parts.append(f"```text\n{text}\n```")
+def shown_in_readme(cells: list) -> list:
+    "The cells that README takes: up to `<!-- README: stop -->`, and again from `<!-- README: go on -->`"
+    shown, stopped = [], False
+    for cell in cells:
+        stopped = (stopped or "<!-- README: stop -->" in cell.source) and "<!-- README: go on -->" not in cell.source
+        if not stopped and "#| hide" not in cell.source:
+            shown.append(cell)
+    return shown
 
 
 def readme() -> None:
-    "README.md from index.ipynb: prose, code, what is printed, pictures and films"
-    page = Readme()
-    for old in (root / "nbs/images").glob("readme*"):
-        old.unlink()
-    for cell in nbformat.read(root / "nbs/index.ipynb", as_version=4).cells:
-        source = re.sub(r"^#\|.*\n?", "", cell.source, flags=re.M).strip()
+    "README.md from index.ipynb: prose, code, and what is printed"
+    parser = ConfigParser()
+    parser.read(root / "settings.ini", encoding="utf-8")
+    cfg = parser["DEFAULT"]
+    site = cfg["doc_host"] + cfg["doc_baseurl"]
+    raw = f"https://raw.githubusercontent.com/{cfg['user']}/{cfg['repo']}/{cfg['branch']}/nbs"
+    title, *cells = shown_in_readme(nbformat.read(root / "nbs/index.ipynb", as_version=4).cells)
+    parts = ["<!-- Written from nbs/index.ipynb by `make sync` -->", title.source, badges(cfg["git_url"], site)]
+    for cell in cells:
+        source = re.sub(r"^(#\||<!--).*\n*", "", cell.source, flags=re.M).strip()
         if cell.cell_type == "markdown":
-            page.add_markdown(source)
-        elif "#| hide" not in cell.source:
-            if "#| echo: false" not in cell.source:
-                page.parts.append(f"```python\n{source}\n```")
-            alt = re.search(r"^#\| fig-alt: (.*)$", cell.source, re.M)
-            for out in cell.outputs:
-                page.add_output(out, alt[1] if alt else "")
-    (root / "README.md").write_text("\n\n".join(page.parts) + "\n", encoding="utf-8")
+            parts.append(for_readme(source, site, raw))
+            continue
+        if "#| echo: false" not in cell.source:
+            parts.append(f"```python\n{source}\n```")
+        for out in cell.outputs:
+            text = (out.get("text") or out["data"]["text/plain"]).rstrip()
+            parts.append(f"```text\n{text}\n```")
+    (root / "README.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
