@@ -11,7 +11,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -51,32 +51,44 @@ class World:
 @dataclass(frozen=True)
 class Cell:
     "One piece of work. What it holds can be written as JSON."
-    phase: Literal["behavior", "batch", "train"]
+    phase: Literal["behavior", "shard", "batch", "train"]
     world: World               # where
     name: str                  # of the behavior policy, the batch or the algorithm
     seed: Seed                 # of all that is random in it
     settings: dict[str, Any]   # of its phase
     before: Cell | None = None # what must be finished first
+    beside: tuple[Cell, ...] = ()   # what must be finished as well: the shards of a batch
+
+    @property
+    def needs(self) -> tuple[Cell, ...]:
+        "All cells that must be finished first."
+        return (*([] if self.before is None else [self.before]), *self.beside)
 
     @property
     def place(self) -> str:
         "Its folder, below that of the study."
         if self.phase == "train" and self.before is not None:
             return f"{self.world.name}/{self.before.name}/{self.name}/seed{self.seed}"
-        middle = "behavior" if self.phase == "behavior" else f"{self.name}/batch"
+        middle = {"behavior": "behavior", "batch": f"{self.name}/batch"}.get(self.phase)
+        if middle is None:
+            middle = f"{self.name}/shard{self.settings['shard']}of{self.settings['shards']}"
         return f"{self.world.name}/{middle}/seed{self.seed}"
 
 
 def to_json(cell: Cell) -> dict[str, Any]:
     "A cell as plain data, with lists for tuples."
-    return json.loads(json.dumps(asdict(cell)))
+    data = json.loads(json.dumps(asdict(replace(cell, before=None, beside=()))))
+    data["before"] = cell.before and to_json(cell.before)
+    data["beside"] = [to_json(shard) for shard in cell.beside]
+    return data if cell.beside else {name: value for name, value in data.items() if name != "beside"}
 
 
 def from_json(data: dict[str, Any]) -> Cell:
     "A cell from what `to_json` gave."
     world = World(**{**data["world"], "imports": tuple(data["world"]["imports"])})
     before = data["before"] and from_json(data["before"])
-    return Cell(**{**data, "world": world, "before": before})
+    beside = tuple(from_json(shard) for shard in data.get("beside", ()))
+    return Cell(**{**data, "world": world, "before": before, "beside": beside})
 
 # %% ../nbs/11d_cells.ipynb #4d1d95ef
 ALGORITHMS: dict[str, type[DQN]] = {"dqn": DQN, "double-dqn": DoubleDQN, "bcq": DiscreteBCQ}

@@ -19,6 +19,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from . import __version__
 from .arguments import Count, NonNegative
 from .calls import check_calls
 from .cells import Busy, Cell, from_json, to_json
@@ -29,9 +30,14 @@ from .work import run_cell
 __all__ = ['question_of', 'answer_to', 'listen', 'work', 'surroundings', 'LocalCrew']
 
 # %% ../nbs/11f_crews.ipynb #992025d5
-def question_of(cell: Cell, out: Path) -> str:
+def question_of(
+    cell: Cell,                  # those before it are finished
+    out: Path,                   # folder of the study
+    folder: Path | None = None,  # of files in which observations lie, if they are too many for memory
+) -> str:
     "A line that asks for a cell."
-    return json.dumps({"cell": to_json(cell), "out": str(out)})
+    return json.dumps({"cell": to_json(cell), "out": str(out), "folder": folder and str(folder),
+                       "version": __version__})
 
 
 def answer_to(
@@ -39,8 +45,11 @@ def answer_to(
 ) -> dict[str, Any]:      # "row"; or "busy"; or "error", with "again" where another try may help
     "Do a cell, and say what came of it."
     asked = json.loads(question)
+    if asked["version"] != __version__:
+        return {"error": f"this is bcq_nb {__version__}, and the study was begun by {asked['version']}: install the "
+                         "same version everywhere", "again": False}
     try:
-        return {"row": run_cell(from_json(asked["cell"]), asked["out"])}
+        return {"row": run_cell(from_json(asked["cell"]), asked["out"], asked["folder"])}
     except Busy as error:
         return {"busy": str(error)}
     except (OSError, Interrupted) as error:
@@ -72,9 +81,11 @@ def work() -> None:
 # %% ../nbs/11f_crews.ipynb #c0dc3e7e
 def surroundings() -> dict[str, str]:
     "What a worker's process finds: the same modules as this one, and one thread for whatever library."
+    with_python = Path(sys.prefix), Path(sys.base_prefix)   # these another machine may have in another place
     there = [path or os.getcwd() for path in sys.path]
+    own = [path for path in there if not any(prefix in Path(path).parents for prefix in with_python)]
     one = {f"{library}_NUM_THREADS": "1" for library in ("OMP", "MKL", "OPENBLAS")}
-    return {**os.environ, **one, "PYTHONPATH": os.pathsep.join(there), "SDL_VIDEODRIVER": "dummy"}
+    return {**os.environ, **one, "PYTHONPATH": os.pathsep.join(own), "SDL_VIDEODRIVER": "dummy"}
 
 
 class LocalCrew:
@@ -84,8 +95,10 @@ class LocalCrew:
     def __init__(self,
         out: str | Path,   # folder of the study
         workers: Count,    # processes
+        folder: Path | None = None,   # of files in which observations lie, if they are too many for memory
     ):
         self.out = Path(out)
+        self.folder = folder
         self.workers = workers
         self.idle: list[subprocess.Popen] = []
         self.at_work: dict[subprocess.Popen, Cell] = {}
@@ -107,6 +120,11 @@ class LocalCrew:
             self.heard.put((process, line))
         self.heard.put((process, None))
 
+    @property
+    def size(self) -> int:
+        "How many cells are done at once."
+        return self.workers
+
     def has_room(self) -> bool:
         "Whether a worker is free, or can be hired."
         return len(self.at_work) < self.workers
@@ -118,7 +136,7 @@ class LocalCrew:
         process = self.idle.pop() if self.idle else self.hire()
         self.at_work[process] = cell
         with suppress(BrokenPipeError):   # it has died: that will be heard
-            print(question_of(cell, self.out), file=process.stdin, flush=True)
+            print(question_of(cell, self.out, self.folder), file=process.stdin, flush=True)
 
     def wait(self,
         seconds: NonNegative,   # at most

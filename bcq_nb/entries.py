@@ -40,6 +40,7 @@ class BatchTable:
     rand_action_p: Probability = 0.2           # probability of a random action in the other episodes
     low_noise_eps: Probability | None = None   # the same in those of little noise; by default 0, on Atari 0.001
     n_envs: Count = 8                          # environments that step together
+    shards: Count = 1                          # parts that are written apart, at the same time where there is room
     seed: Seed | Literal["each"] = 0           # "each": every seed has a batch of its own
     sweep: dict | None = None                  # key -> several values: a batch for each
 

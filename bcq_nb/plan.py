@@ -41,8 +41,8 @@ else:
     import tomli as tomllib
 
 # %% auto #0
-__all__ = ['NAME', 'FOLDERS', 'read_batches', 'read_algorithms', 'check_names', 'behavior_cell', 'training_cell', 'read_world',
-           'cells_of', 'read_plan']
+__all__ = ['NAME', 'FOLDERS', 'read_batches', 'read_algorithms', 'check_names', 'behavior_cell', 'batch_cell', 'training_cell',
+           'read_world', 'cells_of', 'read_plan']
 
 # %% ../nbs/11ea_plan.ipynb #15f205cd
 def read_batches(study: StudyTable) -> dict[str, BatchTable]:
@@ -101,6 +101,23 @@ def behavior_cell(
         exploration = settings_from(Exploration, world.preset, settings["exploration"])
         check_plan(plan.steps, config_of(cell).batch_size, exploration)
     return cell
+
+
+def batch_cell(
+    behavior: Cell,      # who writes it
+    name: str,           # of the batch
+    table: BatchTable,   # what is said of it
+    seed: Seed,          # of it
+) -> Cell:
+    "A batch, with its shards beside it where it is written in more than one."
+    said = ("steps", "low_noise_p", "rand_action_p", "low_noise_eps", "n_envs")
+    settings = {key: getattr(table, key) for key in said}
+    if table.shards == 1:
+        return Cell("batch", behavior.world, name, seed, settings, behavior)
+    settings["shards"] = table.shards
+    shards = [Cell("shard", behavior.world, name, seed, {**settings, "shard": shard}, behavior)
+              for shard in range(table.shards)]
+    return Cell("batch", behavior.world, name, seed, settings, behavior, tuple(shards))
 
 
 def training_cell(
@@ -169,11 +186,9 @@ def cells_of(
                 raise ValueError(f'batches.{batch_name}: seed is {batch.seed}, and each seed has a behavior policy of '
                                  'its own: its batches are its own, too, so say seed = "each"')
             behavior = behavior_cell(world, table, plan, seed if plan.seed == "each" else plan.seed, folder)
-            said = ("steps", "low_noise_p", "rand_action_p", "low_noise_eps", "n_envs")
-            cell = Cell("batch", world, batch_name, seed if batch.seed == "each" else batch.seed,
-                        {key: getattr(batch, key) for key in said}, behavior)
+            cell = batch_cell(behavior, batch_name, batch, seed if batch.seed == "each" else batch.seed)
             trainings = [training_cell(table, cell, each, algorithms[each], seed) for each in some["algorithms"]]
-            found |= {each.place: each for each in (behavior, cell, *trainings)}
+            found |= {each.place: each for each in (behavior, *cell.beside, cell, *trainings)}
     return list(found.values())
 
 

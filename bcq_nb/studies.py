@@ -6,28 +6,24 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from .arguments import Count
+from .arguments import Count, NonNegative
 from .calls import check_calls
-from .cells import Cell, from_json, read_row, to_json
+from .cells import Cell, read_row, to_json
+from .cluster import RayCrew
 from .crews import LocalCrew
 from .files import atomic_path, write_rows
-from .locks import hold, let_go
-from .plan import read_plan
 
 # %% auto #0
-__all__ = ['TRIES', 'REST', 'Board', 'in_a_line', 'write_table', 'study', 'is_held', 'summary', 'read_board', 'cores', 'Study',
-           'run_study']
+__all__ = ['TRIES', 'REST', 'Board', 'in_a_line', 'write_table', 'study']
 
 # %% ../nbs/12_studies.ipynb #2e1b274b
 TRIES = 3      # of a cell whose worker was killed, or whose files could not be written
@@ -43,10 +39,7 @@ class Board:
         self.out = Path(out)
         self.cells: dict[str, Cell] = {}
         for cell in cells:
-            chain = [cell]
-            while chain[0].before is not None:
-                chain.insert(0, chain[0].before)
-            self.cells |= {each.place: each for each in chain}
+            self.add(cell)
         self.rows: dict[str, dict[str, Any]] = {}
         for place, cell in self.cells.items():
             if (row := read_row(cell, self.out)) is not None:
@@ -57,6 +50,14 @@ class Board:
         self.tries: Counter = Counter()
         self.rest: dict[str, float] = {}     # place -> until when
 
+    def add(self,
+        cell: Cell,   # to be done
+    ) -> None:
+        "Put a cell behind those that it needs."
+        for need in cell.needs:
+            self.add(need)
+        self.cells[cell.place] = cell
+
     def is_finished(self) -> bool:
         "Whether nothing is left to do."
         return len(self.rows) + len(self.given_up) == len(self.cells)
@@ -65,7 +66,7 @@ class Board:
         "The first that can be begun now; it does not wait any more."
         now = time.monotonic()
         for cell in self.waiting:
-            is_ready = cell.before is None or cell.before.place in self.rows
+            is_ready = all(need.place in self.rows for need in cell.needs)
             if is_ready and self.rest.get(cell.place, 0) <= now:
                 self.waiting.remove(cell)
                 return cell
@@ -96,7 +97,7 @@ class Board:
     ) -> None:
         "Forget a cell, and those that need it."
         self.given_up[cell.place] = why
-        lost = [other for other in self.waiting if other.before is not None and other.before.place == cell.place]
+        lost = [other for other in self.waiting if cell.place in [need.place for need in other.needs]]
         self.waiting = [other for other in self.waiting if other not in lost]
         for other in lost:
             self.give_up(other, f"it needs {cell.place}")
@@ -119,7 +120,7 @@ class Board:
 
 def in_a_line(cell: Cell, row: dict[str, Any]) -> str:
     "What came of a cell, for the screen."
-    if cell.phase == "batch":
+    if cell.phase in ("shard", "batch"):
         return f"{cell.place}: {row['transitions']:,} transitions, {row['seconds']:.0f} s"
     return f"{cell.place}: {row['final']:.1f} [{row['final_low']:.1f}, {row['final_high']:.1f}], {row['seconds']:.0f} s"
 
@@ -138,7 +139,10 @@ def study(
     cells: Sequence[Cell],   # what is to be done; what they need is done as well
     out: str | Path,         # a folder; what is finished there is not done again
     workers: Count = 2,      # processes on this machine
+    folder: str | Path | None = None,   # of files in which observations lie, if they are too many for memory
     progress: bool = True,   # print a line for each cell
+    cluster: str | None = None,  # instead of processes here: HOST:PORT of a cluster of Ray, or "auto" (11g)
+    gpus: NonNegative = 0.0,     # of each of its tasks, a fraction or a number
 ) -> tuple[list[dict[str, Any]], dict[str, str]]:   # rows; place -> why, of the cells that were given up
     """Do all cells, several at once; the files are those of `run_cell` in a loop.
 
@@ -152,7 +156,9 @@ def study(
     write_table(out, list(board.rows.values()))
     if progress and board.n_kept:
         print(f"{board.n_kept} of {len(board.cells)} cells are done", flush=True)
-    with LocalCrew(out, workers) as crew:
+    scratch = None if folder is None else Path(folder)
+    hired = LocalCrew(out, workers, scratch) if cluster is None else RayCrew(out, cluster, gpus, scratch)
+    with hired as crew:
         while not board.is_finished():
             while crew.has_room() and (cell := board.next_cell()) is not None:
                 crew.start(cell)
@@ -160,88 +166,10 @@ def study(
                 line = board.take(cell, answer)
                 write_table(out, list(board.rows.values()))
                 if progress:
-                    left = board.seconds_left(workers)
+                    left = board.seconds_left(crew.size)
                     about = f"; about {tqdm.format_interval(left)} left" if left > 0 else ""
                     print(f"{len(board.rows)} of {len(board.cells)}  {line}{about}", flush=True)
     return list(board.rows.values()), board.given_up
-
-# %% ../nbs/12_studies.ipynb #10fb2123
-def is_held(
-    lock: Path,   # of a cell's folder
-) -> bool:
-    "Whether a process is at work there."
-    if not lock.exists():
-        return False
-    file = hold(lock)
-    if file is not None:   # whoever held it has died
-        let_go(lock, file)
-    return file is None
-
-
-def summary(board: Board) -> Iterator[str]:
-    "Lines about a study: for each environment, batch and algorithm how many seeds are done, and what came out."
-    groups: dict[tuple[str, str, str], list[Cell]] = {}
-    for cell in board.cells.values():
-        if cell.phase == "train" and cell.before is not None:
-            groups.setdefault((cell.world.name, cell.before.name, cell.name), []).append(cell)
-    width = max(len(" ".join(group)) for group in groups) if groups else 0
-    yield f"{'':<{width}}  done   mean return over seeds"
-    for group, cells in groups.items():
-        final = [board.rows[cell.place]["final"] for cell in cells if cell.place in board.rows]
-        words = f"{np.mean(final):>9.1f}  from {min(final):.1f} to {max(final):.1f}" if final else ""
-        yield f"{' '.join(group):<{width}}  {len(final):>2}/{len(cells):<2} {words}"
-    begun = [place for place in board.cells if place not in board.rows and is_held(board.out / place / ".lock")]
-    failed = [place for place in board.cells if place not in board.rows and (board.out / place / "error.txt").exists()]
-    yield f"{len(board.rows)} of {len(board.cells)} cells are done"
-    yield from (f"at work: {place}" for place in begun)
-    for place in failed:
-        words = (board.out / place / "error.txt").read_text(encoding="utf-8").strip().splitlines()[-1]
-        yield f"given up: {place}: {words}"
-
-
-def read_board(
-    out: Path,   # folder of a study
-) -> Board:
-    "What is done of a study that was begun there. Raises `FileNotFoundError`, `ValueError`."
-    path = out / "cells.json"
-    if not path.exists():
-        raise FileNotFoundError(f"there is no {path}: give the folder of a study that was begun")
-    try:
-        return Board([from_json(data) for data in json.loads(path.read_text(encoding="utf-8"))], out)
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path} is damaged: start the study again, and it is written anew") from error
-
-# %% ../nbs/12_studies.ipynb #0eb914a9
-def cores() -> int:
-    "How many processes can compute at once here."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@dataclass(frozen=True)
-class Study:
-    "Run a study: behavior policies, batches and trainings of a file in TOML, each once, several at a time."
-    out: Path | None = None      # its folder; by default runs/FILE
-    workers: Count | None = None # processes on this machine; by default one for each core
-    status: Path | None = None   # the folder of a study: say how far it is, and end
-
-
-def run_study(
-    plans: tuple[Path, ...],   # files in TOML
-    settings: Study,           # how
-) -> None:
-    "Run a study, or say how far it is. Ends with exit status 1 where cells were given up. Raises as `read_plan`."
-    if settings.status is not None:
-        print(*summary(read_board(settings.status)), sep="\n")
-        return
-    if not plans:
-        raise ValueError("which study? give its file, in TOML, or --status and the folder of one")
-    out = settings.out or Path("runs") / plans[0].stem
-    cells = [cell for plan in plans for cell in read_plan(plan)]
-    rows, given_up = study(cells, out, settings.workers or cores())
-    print(*summary(read_board(out)), sep="\n")
-    print(f"all of it is in {out}; the table is {out / 'rows.csv'}")
-    if given_up:
-        raise SystemExit(1)
 
 # %% ../nbs/12_studies.ipynb #3abb6aea
 check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -53,7 +53,7 @@ from bcq_nb.runs import (
     write_behavior,
 )
 from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Preset, Start, Train, default_settings
-from .studies import Study, run_study
+from .status import Study, run_study
 
 # %% auto #0
 __all__ = ['PHASES', 'WRITE', 'FEW', 'FEW_ATARI', 'LONG', 'LOG', 'ROWS', 'COMMANDS', 'BOX', 'REFUSED', 'left_to_do',

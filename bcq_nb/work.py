@@ -20,7 +20,6 @@ import torch
 from .agents import pick_device
 from .arguments import Seed
 from .bcq import train_offline
-from .buffers import ReplayBuffer
 from .calls import check_calls
 from bcq_nb.cells import (
     ALGORITHMS,
@@ -39,12 +38,13 @@ from .environments import default_eps, make_envs, reset_envs, stream
 from .evaluation import evaluate
 from .files import write_rows
 from .generation import generate_buffer
+from .shards import load_batch, shard_seed, shard_steps, write_manifest
 from .training import Exploration
 
 # %% auto #0
-__all__ = ['AGENT', 'BATCH', 'CURVE', 'CHECKPOINT', 'MAKE', 'final_seed', 'start_values', 'closing_numbers', 'curve_numbers',
-           'make_behavior', 'make_batch', 'make_training', 'place_before', 'one_thread', 'names_of', 'numbers_before',
-           'run_cell']
+__all__ = ['AGENT', 'BATCH', 'MANIFEST', 'CURVE', 'CHECKPOINT', 'MAKE', 'final_seed', 'start_values', 'closing_numbers',
+           'curve_numbers', 'make_behavior', 'write_part', 'make_batch', 'make_training', 'place_before', 'one_thread',
+           'names_of', 'numbers_before', 'run_cell']
 
 # %% ../nbs/11da_work.ipynb #c3b83663
 def final_seed(seed: Seed) -> int:
@@ -92,58 +92,75 @@ def curve_numbers(
             "q": last.get("q"), "q_min": last.get("q_min"), "q_max": last.get("q_max")}
 
 # %% ../nbs/11da_work.ipynb #83c09de0
-AGENT, BATCH, CURVE = "agent.safetensors", "batch.npz", "curve.csv"
+AGENT, BATCH, MANIFEST, CURVE = "agent.safetensors", "batch.npz", "batch.json", "curve.csv"
 CHECKPOINT = ".checkpoint"
 
 
-def make_behavior(cell: Cell, out: Path) -> dict[str, Any]:
+def make_behavior(cell: Cell, out: Path, folder: Path | None) -> dict[str, Any]:
     "Train a policy online for a while, or take over one that was saved: `agent.safetensors`, `curve.csv`."
-    folder, world, plan = out / cell.place, cell.world, cell.settings
+    place, world, plan = out / cell.place, cell.world, cell.settings
     if plan.get("agent"):
         agent = DQN.load(plan["agent"], world.device)
     else:
         exploration = settings_from(Exploration, world.preset, plan["exploration"])
         agent = train_behavioral(world.env, plan["steps"], config_of(cell), exploration, cell.seed, plan["eval_every"],
                                  plan["eval_episodes"], atari_of(world), world.device, progress=False,
-                                 checkpoint=folder / f"{CHECKPOINT}.safetensors")
+                                 checkpoint=place / f"{CHECKPOINT}.safetensors", folder=folder)
     numbers = closing_numbers(agent, cell)
-    agent.save(folder / AGENT)
+    agent.save(place / AGENT)
     if agent.history:
-        write_rows(folder / CURVE, agent.history)
+        write_rows(place / CURVE, agent.history)
     return {"config": asdict(agent.config), **numbers}
 
 
-def make_batch(cell: Cell, out: Path) -> dict[str, Any]:
-    "Let the behavior policy write a batch: `batch.npz`."
-    folder, world, plan = out / cell.place, cell.world, cell.settings
+def write_part(cell: Cell, out: Path, folder: Path | None) -> dict[str, Any]:
+    "Let the behavior policy write a batch, or a shard of one: `batch.npz`."
+    place, world, plan = out / cell.place, cell.world, cell.settings
+    steps, seed = plan["steps"], cell.seed
+    if cell.phase == "shard":
+        part = plan["shard"], plan["shards"]
+        steps, seed = shard_steps(steps, *part), shard_seed(seed, *part)
     policy = DQN.load(out / place_before(cell) / AGENT, world.device)
-    batch = generate_buffer(policy, world.env, plan["steps"], plan["low_noise_p"], plan["rand_action_p"],
-                            plan["low_noise_eps"], plan["n_envs"], cell.seed, atari_of(world), progress=False,
-                            checkpoint=folder / f"{CHECKPOINT}.npz")
-    batch.save(folder / BATCH)
+    batch = generate_buffer(policy, world.env, steps, plan["low_noise_p"], plan["rand_action_p"],
+                            plan["low_noise_eps"], plan["n_envs"], seed, atari_of(world), progress=False,
+                            checkpoint=place / f"{CHECKPOINT}.npz", folder=folder)
+    batch.save(place / BATCH)
     returns = batch.episode_returns()
     return {"transitions": len(batch), "batch_episodes": len(returns),
             "batch_return": float(returns.mean()) if len(returns) else None}
 
 
-def make_training(cell: Cell, out: Path) -> dict[str, Any]:
+def make_batch(cell: Cell, out: Path, folder: Path | None) -> dict[str, Any]:
+    "A batch in one file, `batch.npz`, or of shards, which `batch.json` lists."
+    if not cell.beside:
+        return write_part(cell, out, folder)
+    write_manifest(out / cell.place / MANIFEST, [out / shard.place / BATCH for shard in cell.beside])
+    rows = [read_row(shard, out) or {} for shard in cell.beside]
+    episodes = sum(row["batch_episodes"] for row in rows)
+    total = sum(row["batch_return"] * row["batch_episodes"] for row in rows if row["batch_episodes"])
+    return {"transitions": sum(row["transitions"] for row in rows), "batch_episodes": episodes,
+            "batch_return": total / episodes if episodes else None}
+
+
+def make_training(cell: Cell, out: Path, folder: Path | None) -> dict[str, Any]:
     "Train an algorithm on the batch alone: `agent.safetensors`, `curve.csv`."
-    folder, world, plan = out / cell.place, cell.world, cell.settings
-    batch = ReplayBuffer.load(out / place_before(cell) / BATCH)
+    place, world, plan = out / cell.place, cell.world, cell.settings
+    written = out / place_before(cell)
+    batch = load_batch(written / MANIFEST if (written / MANIFEST).exists() else written / BATCH, folder)
     agent = ALGORITHMS[plan["key"]](batch.obs_space, batch.n_actions, config_of(cell), cell.seed, world.device)
     rows = train_offline(agent, batch, plan["updates"], world.env, plan["eval_every"], plan["eval_episodes"],
                          default_eps(world.env), cell.seed, atari_of(world), progress=False,
-                         checkpoint=folder / f"{CHECKPOINT}.safetensors")
+                         checkpoint=place / f"{CHECKPOINT}.safetensors")
     numbers = closing_numbers(agent, cell)
-    agent.save(folder / AGENT)
-    write_rows(folder / CURVE, rows)
+    agent.save(place / AGENT)
+    write_rows(place / CURVE, rows)
     low, high = agent.bounds or (None, None)
     return {"config": asdict(agent.config), **numbers, **curve_numbers(rows), "bound_low": low, "bound_high": high,
             "updates": plan["updates"]}
 
 
-MAKE: dict[str, Callable[[Cell, Path], dict[str, Any]]] = {
-    "behavior": make_behavior, "batch": make_batch, "train": make_training}
+MAKE: dict[str, Callable[[Cell, Path, Path | None], dict[str, Any]]] = {
+    "behavior": make_behavior, "shard": write_part, "batch": make_batch, "train": make_training}
 
 
 def place_before(cell: Cell) -> str:
@@ -173,7 +190,7 @@ def names_of(
     if cell.phase == "train" and cell.before is not None:
         return {**names, "batch": cell.before.name, "algorithm": cell.name, "key": cell.settings["key"],
                 "changes": json.dumps(cell.settings["config"])}
-    return {**names, "batch": cell.name} if cell.phase == "batch" else names
+    return names if cell.phase == "behavior" else {**names, "batch": cell.name}
 
 
 def numbers_before(
@@ -181,12 +198,13 @@ def numbers_before(
     out: Path,    # folder of the study
 ) -> dict[str, Any]:
     "What a row says of the cells before its own. Raises `FileNotFoundError` where they are not finished."
+    for need in cell.needs:
+        if read_row(need, out) is None:
+            raise FileNotFoundError(f"{need.place} is not finished: run it first")
     before = cell.before
-    if before is None:
+    row = None if before is None else read_row(before, out)
+    if before is None or row is None:
         return {}
-    row = read_row(before, out)
-    if row is None:
-        raise FileNotFoundError(f"{before.place} is not finished: run it first")
     if before.phase == "behavior":
         return {"behavior_return": row["final"], "behavior_low": row["final_low"], "behavior_high": row["final_high"]}
     noise = {name: before.settings[name] for name in ("low_noise_p", "rand_action_p")}
@@ -197,6 +215,7 @@ def numbers_before(
 def run_cell(
     cell: Cell,        # those before it are finished
     out: str | Path,   # folder of the study
+    folder: str | Path | None = None,   # of files in which observations lie, if they are too many for memory
 ) -> dict[str, Any]:   # its row
     """Do a piece of work, unless it is done; write its files, and its row last.
 
@@ -209,19 +228,19 @@ def run_cell(
         import_module(module)
     if (row := read_row(cell, out)) is not None:
         return row
-    folder = out / cell.place
+    place = out / cell.place
     earlier = numbers_before(cell, out)
     pick_device(cell.world.device)
-    with alone(folder), one_thread(), stopwatch(folder) as seconds, warnings.catch_warnings(record=True) as said:
+    with alone(place), one_thread(), stopwatch(place) as seconds, warnings.catch_warnings(record=True) as said:
         if (row := read_row(cell, out)) is not None:   # another process has finished it meanwhile
             return row
         warnings.simplefilter("always")
-        numbers = MAKE[cell.phase](cell, out)
+        numbers = MAKE[cell.phase](cell, out, None if folder is None else Path(folder))
         words = dict.fromkeys(" ".join(str(warning.message).split()) for warning in said)
         row = {**names_of(cell), **earlier, **numbers, "seconds": seconds(), "warnings": "; ".join(words), **versions()}
         row = json.loads(json.dumps(row))   # as it will be read back: with lists for tuples
         write_row(cell, out, row)
-        for path in (*folder.glob(".*"), folder / "error.txt"):   # checkpoints, times, and why an earlier try failed
+        for path in (*place.glob(".*"), place / "error.txt"):   # checkpoints, times, and why an earlier try failed
             if path.name != ".lock" and path.is_file():
                 path.unlink(missing_ok=True)
     return row

@@ -15,7 +15,8 @@ from bcq_nb.cells import Busy, alone, read_row
 from bcq_nb.cli import main
 from bcq_nb.crews import LocalCrew
 from bcq_nb.plan import read_plan
-from bcq_nb.studies import Board, read_board, study, summary
+from bcq_nb.status import read_board, summary
+from bcq_nb.studies import Board, study
 from bcq_nb.work import run_cell
 
 PROGRAM = [sys.executable, "-c", "from bcq_nb.cli import main; main()"]
