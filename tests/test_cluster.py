@@ -136,7 +136,7 @@ def test_a_stopped_task_keeps_its_work(plan, nodes, tmp_path):
         crew.start(cell)
         while not is_held(tmp_path / cell.place / ".lock"):
             time.sleep(0.1)
-        time.sleep(1)
+        time.sleep(4)   # it has begun to learn
         begun = time.monotonic()
     assert time.monotonic() - begun < 30
     assert (tmp_path / cell.place / ".checkpoint.safetensors").exists()
