@@ -22,19 +22,19 @@ import torch
 
 import bcq_nb
 from . import __version__
+from .algorithms import ALGORITHMS
 from .arguments import EnvId, Seed
 from .atari import AtariConfig
-from .bcq import DiscreteBCQ
 from .calls import check_calls
-from .dqn import DQN, DoubleDQN, DQNConfig
+from .dqn import DQNConfig
 from .files import atomic_path, name_damage, read_json
 from .locks import hold, let_go, sweep
 from .patterns import check_plain
 from .seals import check_kind, check_seal, seal_of
 
 # %% auto #0
-__all__ = ['ALGORITHMS', 'ROW', 'KIND', 'World', 'Cell', 'to_json', 'from_json', 'settings_from', 'config_of', 'atari_of',
-           'versions', 'read_row', 'difference', 'write_row', 'Busy', 'alone', 'stopwatch']
+__all__ = ['ROW', 'KIND', 'World', 'Cell', 'to_json', 'from_json', 'settings_from', 'config_of', 'atari_of', 'versions',
+           'read_row', 'difference', 'write_row', 'Busy', 'alone', 'stopwatch']
 
 # %% ../nbs/11d_cells.ipynb #941ea94e
 @dataclass(frozen=True)
@@ -91,9 +91,6 @@ def from_json(data: dict[str, Any]) -> Cell:
     return Cell(**{**data, "world": world, "before": before, "beside": beside})
 
 # %% ../nbs/11d_cells.ipynb #4d1d95ef
-ALGORITHMS: dict[str, type[DQN]] = {"dqn": DQN, "double-dqn": DoubleDQN, "bcq": DiscreteBCQ}
-
-
 def settings_from(
     kind: Any,                # a class of settings: `DQNConfig`, `BCQConfig`, `Exploration`
     preset: str,              # "small", "atari" or "authors"

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from .agents import pick_device
+from .algorithms import ALGORITHMS
 from .arguments import Seed
 from .atari import AtariConfig, is_atari
 from .calls import check_calls
-from .cells import ALGORITHMS, Cell, World, config_of, settings_from
+from .cells import Cell, World, config_of, settings_from
 from .dqn import DQNConfig
 from bcq_nb.entries import (
     AlgorithmTable,

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 
 from .agents import pick_device
+from .algorithms import ALGORITHMS
 from .arguments import Seed
 from .bcq import train_offline
 from .calls import check_calls
 from bcq_nb.cells import (
-    ALGORITHMS,
     Cell,
     alone,
     atari_of,
