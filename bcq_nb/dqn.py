@@ -108,6 +108,7 @@ class DQN(Agent):
     """
     make_network: type[QNetwork] = QNetwork   # what a class made from this one may change
     make_config: type[DQNConfig] = DQNConfig
+    loss_draws = False                        # whether the loss draws numbers of its own
 
     def __init__(self,
         obs_space: Box,                   # observations of one environment

@@ -107,6 +107,7 @@ class Encoder(nn.Module):
 class QNetwork(nn.Module):
     "A value for each action. Raises `ValueError` for observations that `Encoder` does not take, and without an action."
 
+    settings: tuple[str, ...] = ("hidden", "scale_obs", "standardize", "scale_reward", "bfloat16")   # of an agent's
     value_scale: torch.Tensor  # () what the head's numbers are multiplied by, above 0; 1 without `scale_reward`
 
     def __init__(self,

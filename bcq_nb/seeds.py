@@ -131,6 +131,9 @@ def check_together(
         raise ValueError(f"there are {len(agents)} agents and {len(seeds)} seeds: give at least one agent, each of "
                          "them once, and a seed for each")
     first = agents[0]
+    if first.loss_draws:
+        raise ValueError(f"the loss of {type(first).__name__} draws numbers anew for each update, and together agents "
+                         "would always get the same: train_offline takes them one after the other")
     if len(first.obs_space.shape) == 3:
         raise ValueError("these agents take frames, and only agents that take vectors learn together: train_offline "
                          "takes them one after the other")

@@ -197,11 +197,11 @@ def network_for(
     make_network: type[Net],  # the class of the network
     obs_space: Box,           # observations of one environment
     n_actions: int,           # number of actions
-    config: Any,              # with `hidden`, its layers, `scale_obs`, `standardize`, `scale_reward`, `bfloat16`
+    config: Any,              # with the fields that `make_network.settings` names
 ) -> Net:
     "The network of an agent with these settings, its weights by chance."
-    numbers = config.scale_obs, config.standardize, config.scale_reward, config.bfloat16
-    return make_network(obs_space, n_actions, config.hidden, *numbers)
+    settings = {name: getattr(config, name) for name in make_network.settings}   # type: ignore[attr-defined]
+    return make_network(obs_space, n_actions, **settings)
 
 
 def check_plan(
