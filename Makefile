@@ -55,7 +55,7 @@ test-wheel: $(VENV)/dev    ## the built package in an environment of its own, an
 	$(BIN)/python -m build --quiet
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv _build/wheel
-	_build/wheel/bin/pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[data,minari]" nbclient ipykernel
+	_build/wheel/bin/pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[data,minari,onnx,tensorboard]" nbclient ipykernel
 	$(BIN)/pytest -n 2 --maxschedchunk 1 -m slow tests/test_wheel.py
 
 lowest:                    ## the lowest versions that settings.ini allows, in an environment of their own: the command and its tests

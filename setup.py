@@ -9,7 +9,8 @@ parser.read("settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
 extras = {key.removesuffix("_requirements"): cfg[key].split() for key in cfg if key.endswith("_requirements")}
-extras["dev"] += extras["data"] + extras["minari"] + extras["cluster"]   # who develops tests all of it
+tested = ("data", "minari", "cluster", "onnx", "tensorboard")   # by who develops
+extras["dev"] += [requirement for name in tested for requirement in extras[name]]
 
 setup(
     name=cfg["lib_name"], version=cfg["version"], description=cfg["description"], keywords=cfg["keywords"].split(),

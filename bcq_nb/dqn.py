@@ -24,6 +24,7 @@ from .calls import check_calls
 from .checks import check_above_zero, check_count, check_probability
 from .environments import default_eps, make_envs, stream
 from .evaluation import evaluate
+from .export import export_agent
 from .files import check_place
 from .guard import check_alive, learn
 from .masks import random_actions
@@ -109,6 +110,7 @@ class DQN(Agent):
     make_network: type[QNetwork] = QNetwork   # what a class made from this one may change
     make_config: type[DQNConfig] = DQNConfig
     loss_draws = False                        # whether the loss draws numbers of its own
+    export = export_agent                     # to a file that answers without this package (04i)
 
     def __init__(self,
         obs_space: Box,                   # observations of one environment
