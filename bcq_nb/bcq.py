@@ -29,6 +29,7 @@ from .environments import check_fits, make_envs, stream
 from .evaluation import evaluate
 from .extrapolation import Transitions, count_transitions
 from .guard import check_alive, check_finite, learn
+from .loggers import Logger
 from .networks import BCQNetwork
 from .reports import Bar, value_metrics
 from .resume import Training, buffer_digest
@@ -180,6 +181,7 @@ def train_offline(
     held_out: ReplayBuffer | None = None,  # transitions on which the loss is measured, and which are not learned from
     checkpoint: str | Path | None = None,  # a file, `.safetensors`, from which the same call goes on after a stop
     checkpoint_every: NonNegative = 10.0,  # seconds from one writing of it to the next, about
+    logger: Logger | None = None,          # takes each row of history as it comes (04da); close it yourself
 ) -> list[dict]:                           # new rows of `agent.history`: one each `eval_every` updates, one at the end
     """Learn from the batch alone; an environment is only evaluated in.
 
@@ -208,7 +210,7 @@ def train_offline(
         call["buffer"] = buffer_digest(buffer)
         call["held_out"] = None if held_out is None else buffer_digest(held_out)
     extra = dict if unseen is None else partial(held_out_metrics, agent, unseen)
-    course = Training(checkpoint, call, {"sampling": rng}, agent, buffer, extra=extra)
+    course = Training(checkpoint, call, {"sampling": rng}, agent, buffer, extra=extra, logger=logger)
     if not course.go_on():
         if agent.updates == 0:
             set_scales(agent, buffer)

@@ -27,6 +27,7 @@ from .evaluation import evaluate
 from .export import export_agent
 from .files import check_place
 from .guard import check_alive, learn
+from .loggers import Logger
 from .masks import random_actions
 from .networks import QNetwork
 from .replay import Play
@@ -197,6 +198,7 @@ def train_behavioral(
     checkpoint: str | Path | None = None,    # a file, `.safetensors`, from which the same call goes on after a stop
     checkpoint_every: NonNegative = 10.0,    # seconds from one writing of it to the next, about
     folder: str | Path | None = None,        # of files in which observations lie, if they are too many for memory
+    logger: Logger | None = None,            # takes each row of history as it comes (04da); close it yourself
 ) -> DQN:                                    # the last policy, with its `history`
     """Train DQN online for a while: the partially trained policy that is to write the batch.
 
@@ -217,7 +219,7 @@ def train_behavioral(
         play = Play(envs, min(plan.capacity, steps), steps, folder)
         buffer = play.buffer
         agent = DQN(buffer.obs_space, play.n_actions, config, seed, device)
-        course = Training(checkpoint, call, streams, agent, buffer, play)
+        course = Training(checkpoint, call, streams, agent, buffer, play, logger=logger)
         course.go_on(progress)
         bar = Bar(None, "behavioral", progress, total=steps, initial=course.step, unit="step")
         with bar, Keeper(checkpoint, checkpoint_every, course.write) as keeper:

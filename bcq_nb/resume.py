@@ -23,6 +23,7 @@ from .checkpoints import Progress
 from .evaluation import Evaluation
 from .files import check_place, name_damage
 from .guard import check_alive
+from .loggers import Feed, Logger
 from .replay import Play
 from .reports import Reports, history_row
 from .training import watch_bounds
@@ -178,11 +179,13 @@ class Training(Course):
         buffer: ReplayBuffer,                      # what from
         play: Play | None = None,                  # as `Course`
         extra: Callable[[], dict] = dict,          # what else a row of history holds
+        logger: Logger | None = None,              # takes the rows as they come (04da)
     ):
         super().__init__(path, call, streams, play)
         self.agent = agent
         self.buffer = buffer
         self.extra = extra
+        self.feed = Feed(logger)
         self.reports = Reports()              # of the updates since the newest row
         self.began = agent.updates            # updates before it
         self.first_row = len(agent.history)   # rows before it
@@ -226,6 +229,13 @@ class Training(Course):
         self.warned = self.warned or watch_bounds(self.agent, newest)
         self.reports.clear()
         self.measured = self.step
+        self.feed.give(self.rows)
+
+    def go_on(self, show: bool = False) -> bool:
+        goes_on = super().go_on(show)
+        self.feed.begin(self.call, self.path is not None)
+        self.feed.give(self.rows)   # those that the file has, and the logger not
+        return goes_on
 
     def end(self) -> None:
         "To be called when the loop has ended; where it was stopped, a row tells what was done since the last one."

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,14 @@ from .early import check_disk, check_memory, check_networks, transition_size, we
 from .environments import default_eps, make_envs, spaces_of
 from .files import write_rows
 from .generation import generate_buffer
+from .loggers import Several, open_loggers
 from .record import Phase, at_work, finished_file, keeping, read_record
-from .settings import Behavioral, Generate, Preset, Train, default_settings, flags
+from .settings import Behavioral, Generate, Preset, Start, Train, default_settings, flags
 from .training import check_plan
 
 # %% auto #0
-__all__ = ['Run', 'look', 'check_room', 'check_behavior', 'check_batch', 'check_bcq', 'behavior_phase', 'write_behavior',
-           'episode_row', 'batch_phase', 'write_batch', 'bcq_phase', 'write_bcq']
+__all__ = ['Run', 'look', 'check_room', 'check_behavior', 'check_batch', 'check_bcq', 'logging', 'behavior_phase',
+           'write_behavior', 'episode_row', 'batch_phase', 'write_batch', 'bcq_phase', 'write_bcq']
 
 # %% ../nbs/19a_runs.ipynb #d62ad43b
 @dataclass(frozen=True)
@@ -149,23 +151,35 @@ def check_bcq(
     check_disk(run.folder, 4 * weights_size(DiscreteBCQ, obs_space, n_actions, settings.bcq))
 
 # %% ../nbs/19a_runs.ipynb #3bc50443
+@contextmanager
+def logging(run: Run, phase: Phase, start: Start) -> Iterator[Several | None]:
+    "The loggers that were asked for, in folders of the run, closed behind the block."
+    loggers = open_loggers(start.log, run.folder, phase.title)
+    try:
+        yield loggers
+    finally:
+        if loggers is not None:
+            loggers.close()
+
+
 def behavior_phase(run: Run, settings: Behavioral) -> Phase:
     "What the first phase writes."
     replay = ("replay.npz",) if settings.keep_replay else ()
     return Phase(run, "behavioral", settings, ("behavioral.safetensors", *replay, "behavioral.csv"))
 
 
-def write_behavior(run: Run, settings: Behavioral, folder: Path | None = None) -> None:
+def write_behavior(run: Run, settings: Behavioral, start: Start | None = None) -> None:
     "The first phase: `behavioral.safetensors`, `behavioral.csv`. Raises as `train_behavioral`, `Phase.check`."
+    start = start or Start()
     phase = behavior_phase(run, settings)
     if phase.is_finished():
         return
-    check_behavior(run, settings, folder)
+    check_behavior(run, settings, start.folder)
     replay = run.folder / ".replay.npz" if settings.keep_replay else None   # by this name until the phase has ended
-    with at_work(phase):
+    with at_work(phase), logging(run, phase, start) as logger:
         agent = train_behavioral(run.env, settings.steps, settings.dqn, settings.exploration, run.seed,
                                  settings.eval_every, settings.eval_episodes, run.atari, run.device, replay=replay,
-                                 checkpoint=phase.checkpoint, folder=folder)
+                                 checkpoint=phase.checkpoint, folder=start.folder, logger=logger)
         with keeping(phase):
             agent.save(run.folder / "behavioral.safetensors")
             write_rows(run.folder / "behavioral.csv", agent.history)
@@ -188,17 +202,18 @@ def batch_phase(run: Run, settings: Generate) -> Phase:
     return Phase(run, "generate", settings, ("batch.npz", "batch.csv"))
 
 
-def write_batch(run: Run, settings: Generate, folder: Path | None = None) -> None:
+def write_batch(run: Run, settings: Generate, start: Start | None = None) -> None:
     "The second phase: `batch.npz`, `batch.csv`. Raises as `finished_file`, `generate_buffer`, `Phase.check`."
+    start = start or Start()
     phase = batch_phase(run, settings)
     if phase.is_finished():
         return
     policy = DQN.load(finished_file(run, "behavioral.safetensors", "behavioral"), run.device)
-    check_batch(run, settings, folder)
+    check_batch(run, settings, start.folder)
     with at_work(phase):
         batch = generate_buffer(policy, run.env, settings.steps, settings.low_noise_p, settings.rand_action_p,
                                 default_eps(run.env), settings.n_envs, run.seed, run.atari,
-                                checkpoint=phase.checkpoint, folder=folder)
+                                checkpoint=phase.checkpoint, folder=start.folder)
         with keeping(phase):
             batch.save(run.folder / "batch.npz")
             write_rows(run.folder / "batch.csv", [episode_row(batch, slots) for slots in batch.episodes()])
@@ -210,17 +225,18 @@ def bcq_phase(run: Run, settings: Train) -> Phase:
     return Phase(run, "train", settings, ("bcq.safetensors", "bcq.csv"))
 
 
-def write_bcq(run: Run, settings: Train, folder: Path | None = None) -> None:
+def write_bcq(run: Run, settings: Train, start: Start | None = None) -> None:
     "The third phase: `bcq.safetensors`, `bcq.csv`. Raises as `finished_file`, `train_offline`, `Phase.check`."
+    start = start or Start()
     phase = bcq_phase(run, settings)
     if phase.is_finished():
         return
-    batch = ReplayBuffer.load(finished_file(run, "batch.npz", "generate"), folder=folder)
+    batch = ReplayBuffer.load(finished_file(run, "batch.npz", "generate"), folder=start.folder)
     check_bcq(run, settings, len(batch))
     agent = DiscreteBCQ(batch.obs_space, batch.n_actions, settings.bcq, run.seed, run.device)
-    with at_work(phase):
+    with at_work(phase), logging(run, phase, start) as logger:
         rows = train_offline(agent, batch, settings.updates, run.env, settings.eval_every, settings.eval_episodes,
-                             default_eps(run.env), run.seed, run.atari, checkpoint=phase.checkpoint)
+                             default_eps(run.env), run.seed, run.atari, checkpoint=phase.checkpoint, logger=logger)
         with keeping(phase):
             agent.save(run.folder / "bcq.safetensors")
             write_rows(run.folder / "bcq.csv", rows)

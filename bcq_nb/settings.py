@@ -16,6 +16,7 @@ from .atari import is_atari
 from .bcq import BCQConfig
 from .calls import check_calls
 from .dqn import DQNConfig
+from .loggers import Log, need
 from .record import by_flag
 from .training import Exploration
 
@@ -67,6 +68,11 @@ class Start:
     "What a command that takes long asks before it starts."
     dry_run: bool = False       # say what time, memory and disk it would take, and end; nothing is written
     folder: Path | None = None  # of working files for transitions that are too many for memory: best on an SSD
+    log: tuple[Log, ...] = ()   # where rows of history are shown as well, besides the CSV file: tensorboard, wandb
+
+    def __post_init__(self):
+        for library in self.log:
+            need(library)
 
 # %% ../nbs/18c_settings.ipynb #62597cbb
 def paper_settings(

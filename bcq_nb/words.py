@@ -125,7 +125,7 @@ def run_phase(
 ) -> None:
     "One phase. Raises as `begin` and what writes it."
     if begin(run, start, {name: settings}):
-        WRITE[name](run, settings, start.folder)
+        WRITE[name](run, settings, start)
 
 # %% ../nbs/19f_words.ipynb #312fb4ef
 def run_pipeline(
@@ -143,7 +143,7 @@ def run_pipeline(
     if reason is not None:
         print(f"there will be no films: {reason}", flush=True)
     for name, phase_settings in plan.items():
-        WRITE[name](run, phase_settings, start.folder)
+        WRITE[name](run, phase_settings, start)
     write_results(run, settings.episodes)
     if reason is None:
         write_films(run)
