@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 
+from .baselines import SPIBBDQN, BehaviorCloning, DiscreteCQL, KLControl
 from .bcq import DiscreteBCQ
 from .calls import check_calls
 from .dqn import DQN, DoubleDQN
+from .heads import QRDQN, REM
+from .iql import DiscreteIQL
 
 # %% auto #0
 __all__ = ['ALGORITHMS', 'algorithm_named']
@@ -17,8 +20,15 @@ __all__ = ['ALGORITHMS', 'algorithm_named']
 # %% ../nbs/11c_algorithms.ipynb #57445140
 ALGORITHMS: dict[str, type[DQN]] = {
     "bcq": DiscreteBCQ,
+    "bc": BehaviorCloning,
     "dqn": DQN,
     "double-dqn": DoubleDQN,
+    "qr-dqn": QRDQN,
+    "rem": REM,
+    "cql": DiscreteCQL,
+    "iql": DiscreteIQL,
+    "spibb": SPIBBDQN,
+    "kl-control": KLControl,
 }
 
 

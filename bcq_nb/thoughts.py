@@ -39,7 +39,10 @@ def ask(
         if not hasattr(policy, method):
             return None
         ask_for = getattr(policy, method)
-        values = ask_for(obs[None], mask=mask) if takes_mask(ask_for) else ask_for(obs[None])
+        try:
+            values = ask_for(obs[None], mask=mask) if takes_mask(ask_for) else ask_for(obs[None])
+        except NotImplementedError:   # it can be asked, and says that it has none
+            return None
         values = values[0]                                   # of a stack of one observation: (n_actions,)
         return values.numpy(force=True) if hasattr(values, "numpy") else values    # from PyTorch, or an array already
 

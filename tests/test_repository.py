@@ -144,6 +144,7 @@ LOCAL = {                      # explained where they are used, and used nowhere
     "02_atari": {"P", "f"},
     "05_dqn": {"K", "c"},
     "07h_seeds": {"K", "W", "x"},
+    "11_baselines": {r"\lambda", "c"},
     "11a_heads": {"K", r"\varphi"},
     "11b_iql": {r"\beta", r"\xi", "q", "v"},
 }
