@@ -19,8 +19,9 @@ from .calls import check_calls
 from .checkpoints import Checkpoint
 from .checks import check_probability
 from .environments import explore, stream
-from .networks import QNetwork, few_threads
+from .networks import QNetwork
 from .tables import is_frame
+from .threads import few_threads
 from .weights import network_for
 
 # %% auto #0

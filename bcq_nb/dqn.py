@@ -17,7 +17,7 @@ from gymnasium.spaces import Box
 from typing_extensions import Self
 
 from .agents import Agent, existing, new_network, pick_device
-from .arguments import Count, Discount, EnvId, NonNegative, Positive, Rate, Seed
+from .arguments import Count, Discount, EnvId, Natural, NonNegative, Positive, Rate, Seed
 from .atari import AtariConfig, is_atari
 from .buffers import Batch
 from .calls import check_calls
@@ -57,14 +57,15 @@ class DQNConfig:
     scale_reward: bool = False            # the loss's unit: root mean square of paid rewards (ours; off, too)
     # The optimizer
     lr: Positive = 3e-4                   # α, Adam's learning rate (authors: 3e-4)
+    lr_drop: Natural = 0                  # updates after which it is a fifth of that; 0: never (ours, for 05a)
     adam_eps: Positive = 1e-8             # what Adam adds to its denominator (authors: 1e-8)
     batch_size: Count = 64                # transitions in an update (authors: 64)
 
     def __post_init__(self):
         for features in self.hidden:
             check_count("hidden", features)
-        for name in ("target_every", "batch_size"):
-            check_count(name, getattr(self, name))
+        for name, least in (("target_every", 1), ("batch_size", 1), ("lr_drop", 0)):
+            check_count(name, getattr(self, name), least)
         for name in ("lr", "adam_eps", "target_rate"):
             check_above_zero(name, getattr(self, name))
         for name in ("discount", "target_rate"):
@@ -169,6 +170,8 @@ class DQN(Agent):
             loss, metrics = self.loss(batch)
         self.optimizer.zero_grad()
         loss.backward()
+        if 0 < self.config.lr_drop <= self.updates:
+            self.optimizer.param_groups[0]["lr"] = self.config.lr / 5
         self.optimizer.step()
         self.updates += 1
         if self.updates % self.config.target_every == 0:

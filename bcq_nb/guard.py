@@ -13,8 +13,8 @@ import torch
 from .arguments import Natural
 from .buffers import Batch, ReplayBuffer
 from .calls import check_calls
-from .networks import few_threads
 from .reports import Reports
+from .threads import few_threads
 
 # %% auto #0
 __all__ = ['NUMBERS', 'LARGE', 'AT_ONCE', 'LOOK', 'not_finite', 'finite_rows', 'check_finite', 'look_through', 'causes_in_data',

@@ -5,9 +5,7 @@
 # %% ../nbs/04_networks.ipynb #ad9c9434
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 
 import torch
@@ -19,7 +17,7 @@ from .calls import check_calls
 from .checks import check_count
 
 # %% auto #0
-__all__ = ['SMALL', 'mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork', 'few_threads']
+__all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
 
 # %% ../nbs/04_networks.ipynb #acf6c2b7
 def mlp(
@@ -162,20 +160,3 @@ class BCQNetwork(QNetwork):
 
 # %% ../nbs/04_networks.ipynb #c03e11ca
 check_calls(__name__)   # arguments are compared with their annotations (00j)
-
-# %% ../nbs/04_networks.ipynb #615f362f
-SMALL = 5_000    # numbers in an observation: more than any vector in use, and less than the 28,224 of Atari
-
-
-@contextmanager
-def few_threads(
-    obs_space: Box,      # of one environment
-) -> Iterator[None]:
-    "In this context PyTorch computes with one thread where observations are small."
-    before = torch.get_num_threads()
-    if math.prod(obs_space.shape) < SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -22,10 +22,10 @@ from .dqn import DQN, move_target
 from .environments import check_fits, make_envs, stream
 from .evaluation import evaluate
 from .guard import LOOK, check_alive, stop_training
-from .networks import few_threads
 from .reports import Bar
 from .resume import Training
 from .stopping import Keeper
+from .threads import few_threads
 from .training import check_offline, set_bounds, set_scales
 
 # %% auto #0
@@ -91,6 +91,8 @@ class Stack:
         gradients, (_, metrics) = self.run(self.learned, self.fixed, self.columns, rows)
         for name, weight in self.learned.items():
             weight.grad = gradients[name]
+        if 0 < self.config.lr_drop <= self.updates:
+            self.optimizer.param_groups[0]["lr"] = self.config.lr / 5
         self.optimizer.step()
         self.updates += 1
         if self.updates % self.config.target_every == 0:

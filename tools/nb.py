@@ -22,9 +22,9 @@ root = Path(__file__).resolve().parents[1]
 MAP = {
     "the problem": ["00_extrapolation", "00a_guarantees"],
     "environment ↓": ["02_atari", "02b_masks", "02d_names", "02e_plain", "03_environments"],
-    "behavior policy ↓": ["04_networks", "04a_checkpoints", "04b_training", "04c_agents", "04d_reports",
+    "behavior policy ↓": ["04_networks", "03d_threads", "04a_checkpoints", "04b_training", "04c_agents", "04d_reports",
                           "04da_loggers", "04e_guard", "04f_stopping", "04g_replay", "04h_resume", "04i_export",
-                          "05_dqn"],
+                          "05_dqn", "05a_pretrained"],
     "batch ↓": ["01_buffers", "02a_frames", "02c_stacks", "06_generation", "06b_shards"],
     "your own log ↓": ["08_logs", "07c_doubts", "07g_report", "07b_imitation", "07e_overview", "07f_coverage",
                        "08a_exchange", "07d_alignment", "06a_authors"],
