@@ -35,7 +35,7 @@ Commands for an environment
   pipeline    the whole story: behavior policy, batch, BCQ, table, learning curve, videos
   behavioral  its first phase: train DQN online for a while
   generate    its second phase: let that policy write a batch
-  train       its third phase: train discrete BCQ on the batch alone
+  train       its third phase: train discrete BCQ on the batch alone, or with --algo another algorithm
   evaluate    play whole episodes: the table of a run, or one saved agent
   video       record an episode of each policy, or of one saved agent
 

@@ -17,7 +17,6 @@ import numpy as np
 
 from .agents import Agent
 from .arguments import Count, Natural
-from .bcq import DiscreteBCQ
 from .calls import check_calls
 from .dqn import DQN
 from .early import in_words, memory_there, time_in_words, transition_size
@@ -27,7 +26,7 @@ from .plain import limit_of
 from .record import check_folder, finished_file, read_record, threads
 from .replay import Play
 from .runs import Run
-from .settings import Behavioral, Generate, Train
+from .settings import Behavioral, Generate, Other, Train, learner
 from .training import set_bounds, set_scales
 
 # %% auto #0
@@ -181,12 +180,13 @@ def batch_cost(
 def bcq_cost(
     run: Run,                    # where it computes
     trial: Trial,                # of the environment
-    settings: Train,             # of the third phase
+    settings: Train | Other,     # of the third phase
     transitions: Count,          # in the batch
     folder: Path | None = None,  # where the batch lies, if not in memory
 ) -> Cost:
     "Of the third phase."
-    agent = trial.agent(DiscreteBCQ, settings.bcq, run.device)
+    _, kind, config = learner(settings)
+    agent = trial.agent(kind, config, run.device)
     evaluations = math.ceil(settings.updates / settings.eval_every)
     seconds = (settings.updates * trial.learn_seconds(agent)
                + trial.evaluation_seconds(agent, evaluations, settings.eval_episodes))

@@ -19,6 +19,7 @@ from .files import atomic_path, read_rows, write_rows
 from .film import record_video
 from .record import Phase, at_work, finished_file, keeping, read_record, threads
 from .runs import Run
+from .settings import trained_in
 from .video import check_ffmpeg
 from .work import final_seed
 
@@ -59,7 +60,8 @@ def write_results(run: Run, episodes: Count) -> None:
     phase.check()
     agents = run.agents()
     whole = [row for row in read_rows(finished_file(run, "batch.csv", "generate")) if row["whole"]]
-    curve = read_rows(finished_file(run, "bcq.csv", "train"))
+    curves = {"BCQ" if name == "bcq" else name: read_rows(finished_file(run, f"{name}.csv", phase))
+              for name, phase in trained_in(read_record(run.folder)).items()}
     with at_work(phase):
         played = {name: play(run, agent, episodes) for name, agent in agents.items()}
         results = {"behavior policy": played["behavior policy"]}
@@ -67,9 +69,9 @@ def write_results(run: Run, episodes: Count) -> None:
             returns = np.array([row["return"] for row in whole])
             results["batch"] = Evaluation(returns, np.array([row["steps"] for row in whole]))
         levels = {name: result.mean for name, result in results.items()}
-        rows = print_table({**results, "BCQ": played["BCQ"]})
+        rows = print_table(results | {name: result for name, result in played.items() if name not in results})
         figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
-        plot_returns({"BCQ": curve}, levels, ax=ax)
+        plot_returns(curves, levels, ax=ax)
         ax.set_title(f"{run.env}, seed {run.seed}")
         with keeping(phase):
             write_rows(run.folder / "results.csv", rows)
@@ -87,11 +89,12 @@ def film(run: Run, agent: Path, path: Path) -> None:
 
 def films_phase(run: Run) -> Phase:
     "What is written of the films."
-    return Phase(run, "video", None, ("behavioral.mp4", "bcq.mp4"))
+    names = ["behavioral", *trained_in(read_record(run.folder))]
+    return Phase(run, "video", None, tuple(f"{name}.mp4" for name in names))
 
 
 def write_films(run: Run) -> None:
-    "`behavioral.mp4`, `bcq.mp4`. Raises as `finished_file`, `Phase.check` and `record_video`."
+    "A film of each policy: `bcq.mp4`. Raises as `finished_file`, `Phase.check` and `record_video`."
     phase = films_phase(run)
     if phase.is_finished():
         return
@@ -118,13 +121,13 @@ def print_first(run: Run) -> None:
 class Evaluate:
     "Play whole episodes: the table of a run's policies and its learning curve, or one saved agent."
     episodes: Count = 20       # episodes for each policy, from the same starts
-    agent: Path | None = None  # the file of an agent to play instead of the run's two
+    agent: Path | None = None  # the file of an agent to play instead of the run's
 
 
 @dataclass(frozen=True)
 class Video:
-    "Record an episode of the behavior policy and one of BCQ, with what they think beside it."
-    agent: Path | None = None  # the file of an agent to record instead of the run's two
+    "Record an episode of the behavior policy and of all that learned from it, with what they think."
+    agent: Path | None = None  # the file of an agent to record instead of the run's
 
 
 def run_evaluate(run: Run, settings: Evaluate) -> None:

@@ -19,7 +19,7 @@ from gymnasium.spaces import Box
 from .agents import pick_device
 from .arguments import Count, EnvId, Seed
 from .atari import AtariConfig, is_atari, plain_id
-from .bcq import DiscreteBCQ, train_offline
+from .bcq import train_offline
 from .buffers import ReplayBuffer
 from .calls import check_calls
 from .dqn import DQN, train_behavioral
@@ -29,7 +29,7 @@ from .files import write_rows
 from .generation import generate_buffer
 from .loggers import Several, open_loggers
 from .record import Phase, at_work, finished_file, keeping, read_record
-from .settings import Behavioral, Generate, Preset, Start, Train, default_settings, flags
+from .settings import Behavioral, Generate, Other, Preset, Start, Train, flags, flags_of, learner, trained_in
 from .training import check_plan
 
 # %% auto #0
@@ -77,19 +77,20 @@ class Run:
         phase: str,  # "behavioral", "generate", "train", "evaluate" or "video"
     ) -> str:        # `bcq train --env CartPole-v1 --seed 0 --updates 500`
         "What to type in a shell for a phase, with the settings that it had if it has been run before."
-        words = ["bcq", phase, "--env", shlex.quote(self.env), "--seed", str(self.seed)]
+        command = phase.replace("train-", "train --algo ")
+        words = ["bcq", command, "--env", shlex.quote(self.env), "--seed", str(self.seed)]
         words += flags({**asdict(self), "seed": 0}, asdict(Run(self.env)))
         recorded = read_record(self.folder)
         if phase in recorded:
-            usual = default_settings(self.plain_env, recorded.get("behavioral", {}).get("steps", 20_000),
-                                     self.preset)
-            words += flags(recorded[phase], asdict(getattr(usual, phase)))
+            words += flags_of(phase, recorded, self.plain_env, self.preset)
         return f"`{' '.join(words)}`"
 
     def agents(self) -> dict[str, Path]:
-        "The files of the run's two policies. Raises `FileNotFoundError` where one has not been trained."
-        behavior = finished_file(self, "behavioral.safetensors", "behavioral")
-        return {"behavior policy": behavior, "BCQ": finished_file(self, "bcq.safetensors", "train")}
+        "The files of the run's policies. Raises `FileNotFoundError` where none has learned from the batch."
+        files = {"behavior policy": finished_file(self, "behavioral.safetensors", "behavioral")}
+        for name, phase in trained_in(read_record(self.folder)).items():
+            files["BCQ" if name == "bcq" else name] = finished_file(self, f"{name}.safetensors", phase)
+        return files
 
 # %% ../nbs/19a_runs.ipynb #35fa650c
 def look(
@@ -138,17 +139,19 @@ def check_batch(run: Run, settings: Generate, folder: Path | None = None) -> Non
 
 
 def check_bcq(
-    run: Run,          # to be begun
-    settings: Train,   # of its third phase
-    steps: Count,      # transitions in the batch
+    run: Run,                  # to be begun
+    settings: Train | Other,   # of its third phase
+    steps: Count,              # transitions in the batch
 ) -> None:
     "Raises `ValueError` where the third phase could not be run."
     obs_space, n_actions = look(run)
-    check_networks(DiscreteBCQ, obs_space, n_actions, settings.bcq)
-    if settings.bcq.batch_size > steps:
-        raise ValueError(f"the batch holds {steps} transitions and an update draws {settings.bcq.batch_size} "
-                         "(bcq.batch-size): give more, or lower batch_size")
-    check_disk(run.folder, 4 * weights_size(DiscreteBCQ, obs_space, n_actions, settings.bcq))
+    name, kind, config = learner(settings)
+    check_networks(kind, obs_space, n_actions, config)
+    if config.batch_size > steps:
+        flag = "bcq.batch-size" if name == "bcq" else "batch-size"
+        raise ValueError(f"the batch holds {steps} transitions and an update draws {config.batch_size} ({flag}): give "
+                         "more, or lower batch_size")
+    check_disk(run.folder, 4 * weights_size(kind, obs_space, n_actions, config))
 
 # %% ../nbs/19a_runs.ipynb #3bc50443
 @contextmanager
@@ -220,12 +223,14 @@ def write_batch(run: Run, settings: Generate, start: Start | None = None) -> Non
     print(f"wrote {run.folder / 'batch.npz'}")
 
 
-def bcq_phase(run: Run, settings: Train) -> Phase:
-    "What the third phase writes."
-    return Phase(run, "train", settings, ("bcq.safetensors", "bcq.csv"))
+def bcq_phase(run: Run, settings: Train | Other) -> Phase:
+    "What the third phase writes: files with the name of what has learned."
+    name, _, _ = learner(settings)
+    title = "train" if name == "bcq" else f"train-{name}"
+    return Phase(run, title, settings, (f"{name}.safetensors", f"{name}.csv"))
 
 
-def write_bcq(run: Run, settings: Train, start: Start | None = None) -> None:
+def write_bcq(run: Run, settings: Train | Other, start: Start | None = None) -> None:
     "The third phase: `bcq.safetensors`, `bcq.csv`. Raises as `finished_file`, `train_offline`, `Phase.check`."
     start = start or Start()
     phase = bcq_phase(run, settings)
@@ -233,14 +238,15 @@ def write_bcq(run: Run, settings: Train, start: Start | None = None) -> None:
         return
     batch = ReplayBuffer.load(finished_file(run, "batch.npz", "generate"), folder=start.folder)
     check_bcq(run, settings, len(batch))
-    agent = DiscreteBCQ(batch.obs_space, batch.n_actions, settings.bcq, run.seed, run.device)
+    name, kind, config = learner(settings)
+    agent = kind(batch.obs_space, batch.n_actions, config, run.seed, run.device)
     with at_work(phase), logging(run, phase, start) as logger:
         rows = train_offline(agent, batch, settings.updates, run.env, settings.eval_every, settings.eval_episodes,
                              default_eps(run.env), run.seed, run.atari, checkpoint=phase.checkpoint, logger=logger)
         with keeping(phase):
-            agent.save(run.folder / "bcq.safetensors")
-            write_rows(run.folder / "bcq.csv", rows)
-    print(f"wrote {run.folder / 'bcq.safetensors'}")
+            agent.save(run.folder / f"{name}.safetensors")
+            write_rows(run.folder / f"{name}.csv", rows)
+    print(f"wrote {run.folder / f'{name}.safetensors'}")
 
 # %% ../nbs/19a_runs.ipynb #48aa4325
 check_calls(__name__)   # arguments are compared with their annotations (00j)

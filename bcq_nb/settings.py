@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .algorithms import algorithm_named
 from .arguments import Count, EnvId, Probability
 from .atari import is_atari
-from .bcq import BCQConfig
+from .bcq import BCQConfig, DiscreteBCQ
 from .calls import check_calls
-from .dqn import DQNConfig
+from .dqn import DQN, DQNConfig
 from .loggers import Log, need
 from .record import by_flag
 from .training import Exploration
 
 # %% auto #0
 __all__ = ['DEFAULT_ENV', 'Preset', 'Behavioral', 'Generate', 'Train', 'Pipeline', 'Start', 'paper_settings', 'default_settings',
-           'flags']
+           'flags', 'Pace', 'Other', 'other_settings', 'learner', 'split_algo', 'trained_in', 'flags_of']
 
 # %% ../nbs/18c_settings.ipynb #a793b264
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Generate:
 
 @dataclass(frozen=True)
 class Train:
-    "The third phase: train discrete BCQ on the batch alone."
+    "The third phase: train discrete BCQ on the batch alone; with --algo NAME another algorithm of 11c."
     updates: Count             # gradient steps, from 1
     bcq: BCQConfig             # how discrete BCQ learns from the batch, and how strictly it keeps to it
     eval_every: Count = 1_000  # updates from one evaluation to the next, from 1
@@ -140,6 +141,89 @@ def flags(
         else:
             words.append(f"--{name} {shlex.quote(str(value))}")
     return words
+
+# %% ../nbs/18c_settings.ipynb #73edd38d
+@dataclass(frozen=True)
+class Pace:
+    "Train another algorithm than BCQ on the batch of a run alone; its files have its name: cql.safetensors."
+    updates: Count         # gradient steps, from 1
+    eval_every: Count      # updates from one evaluation to the next, from 1
+    eval_episodes: Count   # episodes of each evaluation, from 1
+
+
+@dataclass(frozen=True)
+class Other:
+    "The third phase with another algorithm than BCQ."
+    algo: str              # its name: "cql"
+    config: Any            # how it learns, an object of its class's `make_config`
+    updates: Count         # as in `Pace`, and so are the next two
+    eval_every: Count
+    eval_episodes: Count
+
+
+def other_settings(
+    algo: str,                  # "cql"
+    env_id: EnvId,              # a Gymnasium id
+    preset: Preset = "laptop",  # where settings come from
+) -> Other:
+    "What `bcq train --algo` uses unless told otherwise. Raises `ValueError` for a name that no algorithm has."
+    make = algorithm_named(algo).make_config
+    paced = default_settings(env_id, preset=preset).train
+    if is_atari(env_id):
+        config = make.atari()
+    else:
+        config = make() if preset == "paper" else make.small()
+    return Other(algo, config, paced.updates, paced.eval_every, paced.eval_episodes)
+
+
+def learner(
+    settings: Train | Other,           # of the third phase
+) -> tuple[str, type[DQN], Any]:
+    "What learns in the third phase: its name, its class, and how."
+    if isinstance(settings, Train):
+        return "bcq", DiscreteBCQ, settings.bcq
+    return settings.algo, algorithm_named(settings.algo), settings.config
+
+
+def split_algo(
+    words: list[str],           # behind `bcq train`
+) -> tuple[str, list[str]]:     # "bcq" where none is named; the other words
+    "The algorithm that is named. Raises `ValueError` where a name is missing, or no algorithm has it."
+    for i, word in enumerate(words):
+        flag, equals, name = word.partition("=")
+        if flag != "--algo":
+            continue
+        if not equals:
+            name = words[i + 1] if i + 1 < len(words) else ""
+        if not name or name.startswith("-"):
+            raise ValueError("--algo needs the name of an algorithm: --algo cql")
+        algorithm_named(name)
+        return name, words[:i] + words[i + (1 if equals else 2):]
+    return "bcq", words
+
+# %% ../nbs/18c_settings.ipynb #992b6fdb
+def trained_in(
+    record: dict[str, Any],   # of a run
+) -> dict[str, str]:          # name of an algorithm -> its phase
+    "The algorithms that have learned from the batch; BCQ first, and BCQ where there is none."
+    written = [title for title, files in record.get("files", {}).items() if files]
+    others = {title.removeprefix("train-"): title for title in written if title.startswith("train-")}
+    return {"bcq": "train", **others} if "train" in written or not others else others
+
+
+def flags_of(
+    phase: str,               # "generate", "train-cql"
+    record: dict[str, Any],   # of a run that has this phase
+    env_id: EnvId,            # a Gymnasium id
+    preset: Preset,           # of the run
+) -> list[str]:
+    "The flags with which a phase was run."
+    if phase.startswith("train-"):
+        settings, usual = record[phase], asdict(other_settings(phase.removeprefix("train-"), env_id, preset))
+        told = {**settings, **settings["config"], "config": {}}
+        return flags(told, {**usual, **usual["config"], "config": {}})
+    atari_steps = record.get("behavioral", {}).get("steps", 20_000)
+    return flags(record[phase], asdict(getattr(default_settings(env_id, atari_steps, preset), phase)))
 
 # %% ../nbs/18c_settings.ipynb #2f64a495
 check_calls(__name__)   # arguments are compared with their annotations (00j)

@@ -5,19 +5,15 @@
 # %% ../nbs/19f_words.ipynb #7d7dcb18
 from __future__ import annotations
 
-import io
-import re
-import sys
 from collections.abc import Callable
-from contextlib import redirect_stderr
-from dataclasses import MISSING, dataclass, field, make_dataclass
 from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import torch
 
+from .algorithms import algorithm_named
 from .arguments import Count, EnvId
 from .atari import is_atari
 from .calls import check_calls
@@ -39,6 +35,7 @@ from bcq_nb.outcome import (
     write_films,
     write_results,
 )
+from .reading import Command, read_words
 from .record import Phase, finished_file
 from bcq_nb.runs import (
     Run,
@@ -52,13 +49,25 @@ from bcq_nb.runs import (
     write_bcq,
     write_behavior,
 )
-from .settings import DEFAULT_ENV, Behavioral, Generate, Pipeline, Preset, Start, Train, default_settings
+from bcq_nb.settings import (
+    DEFAULT_ENV,
+    Behavioral,
+    Generate,
+    Other,
+    Pace,
+    Pipeline,
+    Preset,
+    Start,
+    Train,
+    default_settings,
+    other_settings,
+    split_algo,
+)
 from .status import Study, run_study
 
 # %% auto #0
-__all__ = ['PHASES', 'WRITE', 'FEW', 'FEW_ATARI', 'LONG', 'LOG', 'ROWS', 'COMMANDS', 'BOX', 'REFUSED', 'left_to_do',
-           'check_phases', 'begin', 'run_phase', 'run_pipeline', 'Command', 'check_command', 'read_words',
-           'defaults_of', 'parse', 'run_words']
+__all__ = ['PHASES', 'WRITE', 'FEW', 'FEW_ATARI', 'LONG', 'LOG', 'ROWS', 'COMMANDS', 'left_to_do', 'check_phases', 'begin',
+           'run_phase', 'run_pipeline', 'check_command', 'run_other', 'command_of', 'defaults_of', 'parse', 'run_words']
 
 # %% ../nbs/19f_words.ipynb #a420efd3
 PHASES: dict[str, Callable[..., Phase]] = {"behavioral": behavior_phase, "generate": batch_phase, "train": bcq_phase}
@@ -149,16 +158,7 @@ def run_pipeline(
         write_films(run)
     print_first(run)
 
-# %% ../nbs/19f_words.ipynb #b4770a0e
-@dataclass(frozen=True)
-class Command:
-    "What a word after `bcq` runs, and what it takes."
-    run: Callable[..., None]                             # takes the paths, and then an object of each kind
-    kinds: tuple[type, ...]                              # dataclasses whose fields become flags; the last explains all
-    paths: dict[str, str] = field(default_factory=dict)  # words without a flag: name -> what the file is
-    several: str | None = None                           # the name of those that may be more than one
-
-
+# %% ../nbs/19f_words.ipynb #ad2e7d45
 LOG = {"log": "the log: CSV, CSV.gz or Parquet"}
 ROWS = {"agent": "an agent of `bcq fit`", "new": "the rows to decide: CSV, CSV.gz or Parquet"}
 
@@ -184,51 +184,42 @@ def check_command(name: str) -> None:
     if name not in COMMANDS:
         raise ValueError(f"there is no command {name!r}; the commands are {', '.join(COMMANDS)}{meant}")
 
-# %% ../nbs/19f_words.ipynb #fbce3b18
-BOX = re.compile("[│╭╮╰╯─]|-{5,}")   # what tyro draws around an error
-REFUSED = re.compile(r"(?:Error parsing \S+: |(?=invalid choice ))(.*)")   # what it says of a value
+# %% ../nbs/19f_words.ipynb #57de5e88
+def run_other(
+    algo: str,     # its name
+    run: Run,      # to be begun
+    start: Start,  # how
+    config: Any,   # how it learns
+    pace: Pace,    # how long
+) -> None:
+    "The third phase with another algorithm. Raises as `run_phase`."
+    run_phase("train", run, start, Other(algo, config, pace.updates, pace.eval_every, pace.eval_episodes))
 
 
-def read_words(
-    name: str,                 # of the command
-    words: list[str],          # after that name
-    defaults: dict[type, Any], # of what is not said: class -> an object of it; a class's own where there is none
-    **options,                 # of `tyro.cli`
-) -> tuple:                    # the paths, and an object of each kind
-    "Let tyro read the words. Raises `ValueError` for a value that is refused, else `SystemExit`: tyro has told why."
-    import tyro
-
-    command = COMMANDS[name]
-    flat = tyro.conf.arg(name="")   # --seed and --steps, not --Run.seed and --Train.steps
-    parts: list[tuple] = []
-    for path, what in command.paths.items():
-        kind: Any = tuple[Path, ...] if path == command.several else Path
-        parts.append((path, Annotated[kind, tyro.conf.Positional, tyro.conf.arg(help=what, metavar=path.upper())]))
-    for kind in command.kinds:
-        parts.append((kind.__name__, Annotated[kind, flat], field(default=defaults.get(kind, MISSING))))
-    told = io.StringIO()
-    try:
-        with redirect_stderr(told):
-            read = tyro.cli(make_dataclass("Words", parts, kw_only=True), prog=f"bcq {name}",
-                            description=command.kinds[-1].__doc__, args=words, **options)
-    except SystemExit:
-        refused = re.search(REFUSED, " ".join(BOX.sub(" ", told.getvalue()).split()))
-        if refused:
-            raise ValueError(refused[1]) from None
-        print(told.getvalue(), end="", file=sys.stderr)
-        raise
-    words_read = read[0] if isinstance(read, tuple) else read     # beside the words that tyro did not know
-    return tuple(getattr(words_read, part[0]) for part in parts)
+def command_of(
+    name: str,                        # of a command
+    words: list[str],                 # after that name
+) -> tuple[Command, str, list[str]]:  # the command, an algorithm's name, the other words
+    "What the words are about. Raises `ValueError` as `check_command` and `split_algo`."
+    check_command(name)
+    algo, rest = split_algo(words) if name == "train" else ("bcq", words)
+    if algo == "bcq":
+        return COMMANDS[name], algo, rest
+    return Command(partial(run_other, algo), (Run, Start, algorithm_named(algo).make_config, Pace)), algo, rest
 
 # %% ../nbs/19f_words.ipynb #e08e3a5e
 def defaults_of(
     env_id: EnvId,                # a Gymnasium id
     atari_steps: Count = 20_000,  # on Atari, environment steps of the behavior policy
     preset: Preset = "laptop",    # where they come from
+    algo: str = "bcq",            # what learns from the batch
 ) -> dict[type, Any]:             # class -> an object of it
     "What the commands about a run use unless told otherwise."
     pipeline = default_settings(env_id, atari_steps, preset)
-    parts = (Run(DEFAULT_ENV), Start(), pipeline, pipeline.behavioral, pipeline.generate, pipeline.train)
+    parts = [Run(DEFAULT_ENV), Start(), pipeline, pipeline.behavioral, pipeline.generate, pipeline.train]
+    if algo != "bcq":
+        other = other_settings(algo, env_id, preset)
+        parts += [other.config, Pace(other.updates, other.eval_every, other.eval_episodes)]
     return {type(part): part for part in parts}
 
 
@@ -237,24 +228,27 @@ def parse(
     words: list[str],  # after that name
 ) -> tuple:            # what the command's function takes
     "Words to settings. Raises `ValueError` for a wrong command, `SystemExit` for wrong flags and for --help."
-    check_command(name)
-    defaults = defaults_of(DEFAULT_ENV)
-    if Run in COMMANDS[name].kinds:
+    command, algo, words = command_of(name, words)
+    title = name if algo == "bcq" else f"{name} --algo {algo}"
+    defaults = defaults_of(DEFAULT_ENV, algo=algo)
+    if Run in command.kinds:
         told = [word for word in words if word not in ("-h", "--help")]   # of the second reading, with its defaults
-        run, *_, settings = read_words(name, told, defaults, add_help=False, return_unknown_args=True)
+        run, *_, settings = read_words(command, title, told, defaults, add_help=False, return_unknown_args=True)
         behavioral = getattr(settings, "behavioral", settings)
-        defaults = defaults_of(run.env, getattr(behavioral, "steps", 20_000), run.preset)
-    return read_words(name, words, defaults)
+        defaults = defaults_of(run.env, getattr(behavioral, "steps", 20_000), run.preset, algo)
+    return read_words(command, title, words, defaults)
 
 # %% ../nbs/19f_words.ipynb #f72e6066
 def run_words(
     words: list[str],   # behind `bcq`, the command's name first
 ) -> None:
     "Run a command. Raises what the command's function raises."
-    settings = parse(words[0], words[1:])
+    name, *rest = words
+    command, _, _ = command_of(name, rest)
+    settings = parse(name, rest)
     torch.set_flush_denormal(True)   # numbers too small to matter can cost much time
     torch.set_num_threads(1)         # a run that is to have more says so
-    COMMANDS[words[0]].run(*settings)
+    command.run(*settings)
 
 # %% ../nbs/19f_words.ipynb #6e1c442f
 check_calls(__name__)   # arguments are compared with their annotations (00j)

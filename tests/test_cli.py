@@ -17,7 +17,7 @@ from bcq_nb.bcq import BCQConfig
 from bcq_nb.buffers import ReplayBuffer
 from bcq_nb.cli import main
 from bcq_nb.costs import Cost
-from bcq_nb.dqn import DQNConfig
+from bcq_nb.dqn import DQN, DQNConfig
 from bcq_nb.outcome import Video
 from bcq_nb.record import by_flag, keeping, only_one
 from bcq_nb.runs import Run, batch_phase, bcq_phase
@@ -467,3 +467,37 @@ def test_default_settings_are_those_of_the_phases():
         assert isinstance(getattr(standard, name), kind)
         assert parse(name, []) == (Run(DEFAULT_ENV), Start(), getattr(standard, name))
     assert Path("runs") == Run(DEFAULT_ENV).out
+
+
+def test_another_algorithm_has_files_of_its_own(bcq, tmp_path):
+    out = f"--out {tmp_path}"
+    bcq(f"pipeline {SMALL} --episodes 1 {out}")
+    folder = tmp_path / "CartPole-v1/seed0"
+    before = {path.name: path.read_bytes() for path in folder.glob("bcq.*")}
+    told = f"--updates 20 --eval-episodes 1 {out}"
+    for algo in ("--algo cql --alpha 0.5", "--algo=bc"):
+        status, said, _ = bcq(f"train {algo} {told}")
+        assert status == 0 and "wrote" in said
+    assert "train-cql is finished" in bcq(f"train --algo cql --alpha 0.5 {told}")[1]
+    assert DQN.load(folder / "cql.safetensors").config.alpha == 0.5
+    assert {path.name: path.read_bytes() for path in folder.glob("bcq.*")} == before
+    said = bcq(f"evaluate --episodes 1 {out}")[1]
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["behavior", "batch", "BCQ", "cql", "bc"]
+    assert bcq(f"video {out}")[0] == 0 and {"cql.mp4", "bc.mp4"} <= {path.name for path in folder.iterdir()}
+    assert "video is finished" in bcq(f"video {out}")[1]
+    (folder / "cql.safetensors").unlink()
+    status, _, err = bcq(f"evaluate --episodes 1 {out}")
+    assert status == 2 and "`bcq train --algo cql --env CartPole-v1 --seed 0" in err and "--alpha 0.5" in err
+
+
+@pytest.mark.parametrize("words, told", [
+    ("--algo cqll", "there is no algorithm 'cqll'"),
+    ("--algo", "--algo needs the name of an algorithm"),
+    ("--algo --seed 1", "--algo needs the name of an algorithm"),
+    ("--algo cql --alpha -1", "alpha is -1.0"),
+    ("--algo cql --threshold 0.5", "Unrecognized options: --threshold"),
+    ("--algo cql --bcq.threshold 0.5", "Unrecognized options: --bcq.threshold"),
+])
+def test_wrong_words_about_an_algorithm(bcq, words, told):
+    status, out, err = bcq(f"train {words}")
+    assert (status, out) == (2, "") and told in err

@@ -39,7 +39,7 @@ MAP = {
               "00d_slots", "00da_patterns", "00e_tables", "00f_recorder", "00g_transfer", "00h_video", "00k_seals",
               "00l_weights", "00m_archives", "00n_kept", "08d_columns", "13a_speed", "18a_record", "18b_early",
               "18c_settings", "18d_logs", "19a_runs", "19aa_costs", "19b_fit", "19c_outcome", "19d_choose",
-              "19e_compare", "19f_words", "20_cli"],
+              "19e_compare", "19ea_reading", "19f_words", "20_cli"],
 }
 MAP_MARKS = re.compile(r"<!-- map -->(.*?<!-- end of map -->)?", re.S)
 
