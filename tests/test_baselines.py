@@ -1,7 +1,11 @@
 """Cloning, CQL, SPIBB and KL control: what the lesson does not show; losses against loops in NumPy"""
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 
 from bcq_nb.baselines import (
     SPIBBDQN,
@@ -15,7 +19,7 @@ from bcq_nb.baselines import (
     soft_value,
 )
 from bcq_nb.bcq import DiscreteBCQ, train_offline
-from bcq_nb.buffers import ReplayBuffer
+from bcq_nb.buffers import Batch, ReplayBuffer
 from bcq_nb.dqn import DQN, DoubleDQN
 from bcq_nb.guard import learn
 from bcq_nb.seeds import train_seeds
@@ -51,6 +55,15 @@ def trained(kind, buffer, updates=20, **settings):
     return agent
 
 
+def given_to_d3rlpy():
+    "The weights and transitions of benchmarks/cql_peer.py, which need no d3rlpy"
+    path = Path(__file__).resolve().parents[1] / "benchmarks/cql_peer.py"
+    spec = importlib.util.spec_from_file_location("cql_peer", path)
+    peer = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(peer)
+    return peer.fixed()
+
+
 def parts_of(agent, batch):
     "Of each transition, in NumPy and 64 bits: the numbers that a loss is made of."
     with torch.no_grad():
@@ -72,6 +85,22 @@ def softmax(z, exists):
 
 
 # --- Losses, transition by transition
+
+def test_d3rlpy_has_the_same_loss():
+    "d3rlpy 2.8.1, `python benchmarks/cql_peer.py`: loss 7.392699241638184, gap 4.815760612487793"
+    given = given_to_d3rlpy()
+    space = Box(-np.inf, np.inf, (3,), np.float32)
+    agent = DiscreteCQL(space, 4, CQLConfig(hidden=(16,), alpha=0.7), device="cpu")
+    with torch.no_grad():
+        for weights, values in ((agent.weights, given["weights"]), (agent.target_weights, given["target"])):
+            for weight, value in zip(weights, values, strict=True):
+                weight.copy_(torch.from_numpy(value))
+    columns = {name: torch.from_numpy(given[name]) for name in ("obs", "action", "reward", "next_obs", "terminated")}
+    loss, metrics = agent.loss(Batch(**columns))
+    assert loss.item() == pytest.approx(7.392699241638184, rel=1e-6)
+    assert metrics["gap"].item() == pytest.approx(4.815760612487793, rel=1e-6)
+
+
 
 def test_the_loss_of_cql_is_the_papers():
     "Kumar et al. 2020, equation 4, and Double DQN, as the peers have it: with masks, which they do not know"
