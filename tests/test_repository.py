@@ -146,6 +146,7 @@ LOCAL = {                      # explained where they are used, and used nowhere
     "07h_seeds": {"K", "W", "x"},
     "11_baselines": {r"\lambda", "c"},
     "11a_heads": {"K", r"\varphi"},
+    "12b_scores": {"X", "Y", "x"},
     "11b_iql": {r"\beta", r"\xi", "q", "v"},
 }
 
