@@ -86,7 +86,9 @@ def sweep(
                 if lock is not None:
                     shutil.rmtree(entry.path, ignore_errors=True)   # while it is held: no other can sweep it, too
                     os.close(lock)
-                    shutil.rmtree(entry.path, ignore_errors=True)   # Windows removes no file that is open
+                    if os.name == "nt":   # which removes no file that is open: the lock is still there
+                        os.unlink(Path(entry.path, LOCK))
+                        os.rmdir(entry.path)
 
 
 def own_folder(

@@ -175,7 +175,7 @@ def test_a_cell_is_not_lost_by_one_who_waits(plan, tmp_path):
     ("[batches.behavior]", "'behavior' becomes the name of a folder"),
     ("[batches.'a b']", "'a b' becomes the name of a folder"),
     ("batches = 3", "batches is 3: it must be"),
-    ("[algorithms.bqc]", "there is no algorithm 'bqc'; did you mean 'bcq'?"),
+    ("[algorithms.bqc]", "there is no algorithm 'bqc'; did you mean 'bc' or 'bcq'?"),
     ("[algorithms.bcq]\nsettings = {treshold = 1}", "there is no setting 'treshold'; did you mean 'threshold'?"),
     ("[algorithms.bcq]\nsettings = {threshold = 2}", "threshold is 2"),
     ("[algorithms.bcq]\nsettings = {hidden = [0]}", "hidden is [0]"),
