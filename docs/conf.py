@@ -57,6 +57,7 @@ def setup(app):
     app.connect("source-read", pages.show_page)
     app.connect("source-read", toys.put_in)
     app.connect("autodoc-process-docstring", api.add_docments)
+    app.connect("autodoc-process-signature", api.plain_types, priority=900)    # after autodoc's own
     app.connect("autodoc-skip-member", api.skip_member)
     app.connect("doctree-resolved", films.take_out_films)
     app.connect("html-page-context", doorstep.add_meta)

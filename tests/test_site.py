@@ -172,6 +172,9 @@ def test_what_is_folded_is_found_and_opened(browser, server):
     page.close()
 
 
+OF_EACH_KIND = {f"{name}.html" for name in ("index", "07_bcq", "03c_film", "touch", "symbols", "genindex", "cite")}
+
+
 @pytest.mark.parametrize("name", read)
 def test_page_can_be_read_by_all(browser, server, name):
     "axe-core's rules: nothing serious, and in the dark no color that cannot be told from what is behind it"
@@ -180,9 +183,10 @@ def test_page_can_be_read_by_all(browser, server, name):
     page.route("**/tex-svg*", lambda route: route.abort())      # formulas take long to be set, and have no colors
     page.goto(server + name, wait_until="load")
     found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    page.emulate_media(color_scheme="dark")
-    in_the_dark = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
-    found += Axe().run(page, options=in_the_dark).response["violations"]
+    if name in OF_EACH_KIND:
+        page.emulate_media(color_scheme="dark")
+        in_the_dark = {"resultTypes": ["violations"], "runOnly": ["color-contrast"]}
+        found += Axe().run(page, options=in_the_dark).response["violations"]
     page.close()
     serious = [rule for rule in found if rule["impact"] in ("serious", "critical")]
     assert not [(rule["id"], rule["nodes"][0]["html"][:200]) for rule in serious]
@@ -238,7 +242,7 @@ def test_film_is_stepped_through(browser, server):
     assert page.evaluate(times) == [1, 1]
     assert page.evaluate("document.querySelectorAll('video[controls]').length") == 0
     pause = page.locator(".hero button")
-    assert pause.inner_text() == "Pause"
+    page.wait_for_function("document.querySelector('.hero button').textContent === 'Pause'")
     pause.click()
     assert page.evaluate("document.querySelector('video.narrow').paused")
     page.close()

@@ -123,7 +123,10 @@ function addPause() {
   button.addEventListener("click", () => (film.paused ? film.play() : film.pause()));
   film.addEventListener("play", show);
   film.addEventListener("pause", show);
-  if (matchMedia("(prefers-reduced-motion: reduce)").matches) film.pause();
+  if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
+    film.removeAttribute("autoplay");
+    film.pause();
+  }
   film.after(button);
   show();
 }
