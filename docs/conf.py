@@ -45,6 +45,7 @@ html_theme = "furo"
 html_baseurl = doorstep.site + "/"
 pygments_dark_style = "github-dark"
 html_favicon = "_static/favicon.svg"
+templates_path = ["_templates"]
 html_static_path = ["_static", str(mathjax)]
 html_css_files = ["site.css"]
 html_js_files = [("site.js", {"defer": "defer"})]

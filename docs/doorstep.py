@@ -26,10 +26,8 @@ def description_of(app, name: str) -> str:
 def add_meta(app, pagename: str, templatename: str, context: dict, doctree) -> None:
     "The lines of a page's head for search engines and for links to it"
     words = escape(description_of(app, pagename).replace("`", ""))
-    if pagename == "index":
-        context["docstitle"] = f"{cfg['title']}: a better policy from a log of decisions"
     own_title = re.sub(r"<[^>]*>", "", context.get("title", ""))
-    title = escape(context["docstitle"] if pagename == "index" else f"{own_title} · {cfg['title']}")
+    title = cfg["title"] if pagename == "index" else escape(f"{own_title} · {cfg['title']}")
     facts = {"og:type": "website", "og:site_name": cfg["title"], "og:title": title, "og:description": words,
              "og:url": f"{site}/{pagename}.html", "og:image": f"{site}/_images/card.png"}
     lines = [f'<meta name="description" content="{words}">', '<meta name="twitter:card" content="summary_large_image">']
