@@ -58,7 +58,7 @@ const SPEEDS = { "half speed": 0.5, "as recorded": 1, "double speed": 2 };
 const READABLE = 15;   // steps a second
 
 function addPlayer(box) {
-  const films = [...box.querySelectorAll("video")];
+  const films = box.matches("video") ? [box] : [...box.querySelectorAll("video")];
   const fps = Number(films[0].dataset.fps);
   const normal = Math.min(1, READABLE / fps);
   const bar = element("div", { class: "player", role: "group", "aria-label": "Film" });
