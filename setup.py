@@ -25,7 +25,7 @@ setup(
     ],
     long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=[cfg["lib_path"]],
-    package_data={cfg["lib_path"]: ["py.typed", "results/*.csv", "data/*"]},
+    package_data={cfg["lib_path"]: ["py.typed", "results/*", "data/*"]},
     include_package_data=False,
     python_requires=f">={cfg['min_python']}", install_requires=cfg["requirements"].split(),
     extras_require=extras,

@@ -1,8 +1,9 @@
-"""The study of Pong in notebook 13: `python benchmarks/pong_study.py OUT` writes bcq_nb/results/pong_*.csv.
+"""The study of Pong in notebook 13: `python benchmarks/pong_study.py OUT` writes bcq_nb/results/pong*.*.
 
 A behavior policy learns online, for a while. It writes two batches, and from each of them several agents learn without
 playing. All files lie in OUT, a row is written when a run is finished, and every phase goes on where it was stopped.
-`--only behavior` ends after the policy, which it also writes in 16 bits, as it comes with the package.
+`--only behavior` ends after the policy, which it also writes in 16 bits, as it comes with the package. `--only films`
+records the films of agents that are there.
 
 The rule, written down before anything but the behavior policy's learning curve had been seen:
 
@@ -34,6 +35,7 @@ from bcq_nb.dqn import DQN, DQNConfig, train_behavioral
 from bcq_nb.environments import default_eps
 from bcq_nb.evaluation import evaluate
 from bcq_nb.files import write_rows
+from bcq_nb.film import record_video
 from bcq_nb.generation import generate_buffer
 from bcq_nb.outcome import final_seed
 from bcq_nb.pretrained import save_policy
@@ -50,6 +52,10 @@ CALM = (0.2, 0.8)    # share of the episodes with ε = 0.001: the authors' mix, 
 UPDATES = 100_000
 RUNS = [(0.3, 0), (None, 0), (1.0, 0), (0.3, 1), (0.3, 2)]   # threshold, None for DQN; and seed
 KEY = ["calm", "threshold", "seed"]
+FILMS = {   # of what is filmed the file's name, and that of the agent's
+    "DQN": ("pong_dqn.mp4", "agent_0.2_None_0.safetensors"),
+    "BCQ": ("pong_bcq.mp4", "agent_0.2_0.3_0.safetensors"),
+}
 CURVE = ["step", "return", "low", "high", "loss", "q", "q_min", "q_max"]
 
 
@@ -112,19 +118,28 @@ def run_cell(out: Path, calm: float, threshold: float | None, seed: int) -> tupl
     return row, [{**cell, **{name: point[name] for name in CURVE}} for point in agent.history]
 
 
+def film(out: Path, tables: Path) -> None:
+    "The first seconds of a game of two that learned, from the start that 13 shows of the behavior policy"
+    for name, (mp4, saved) in FILMS.items():
+        agent = DQN.load(out / saved, device="cpu")
+        record_video(agent, ENV, tables / mp4, seed=1_000, max_steps=240, eps=default_eps(ENV), name=name)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     tables = Path(__file__).parents[1] / "bcq_nb" / "results"
     parser.add_argument("out", type=Path, help="where policies, batches and checkpoints are kept")
     parser.add_argument("--tables", type=Path, default=tables, help="where the tables go")
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--only", choices=["behavior"], help="end after the behavior policy")
+    parser.add_argument("--only", choices=["behavior", "films"], help="only this part")
     args = parser.parse_args()
 
     settle()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.only == "films":
+        return film(args.out, args.tables)
     tell_behavior(args.out, args.tables)
-    if args.only:
+    if args.only == "behavior":
         return
     rows, points = finished(args.tables / "pong.csv"), finished(args.tables / "pong_curves.csv")
     done = {key_of(row, KEY) for row in rows}
@@ -141,6 +156,7 @@ def main() -> None:
             # Curves first: a row of the table says that both are there
             write(args.tables / "pong_curves.csv", points, (*KEY, "step"))
             write(args.tables / "pong.csv", rows, KEY)
+    film(args.out, args.tables)
 
 
 if __name__ == "__main__":

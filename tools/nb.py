@@ -29,7 +29,7 @@ MAP = {
     "your own log ↓": ["08_logs", "07c_doubts", "07g_report", "07b_imitation", "07e_overview", "07f_coverage",
                        "08a_exchange", "07d_alignment", "06a_authors"],
     "policy ↓": ["07_bcq", "07a_cartpole", "07h_seeds", "07j_serving", "07k_curves"],
-    "compared ↓": ["11_baselines", "11a_heads", "11b_iql"],
+    "compared ↓": ["11_baselines", "11a_heads", "11b_iql", "12c_comparison", "13_pong"],
     "many runs ↓": ["12_studies", "12a_status", "12b_scores", "11c_algorithms", "11d_cells", "11da_work", "11e_entries",
                     "11ea_plan", "11f_crews", "11g_cluster"],
     "judged": ["03a_evaluation", "03aa_thoughts", "03b_panel", "03ba_show", "03c_film", "08e_inspection",
