@@ -23,7 +23,7 @@ from .checks import check_actions, check_count
 from .masks import mask_after, mask_of, random_actions, read_masks, takes_mask
 from .names import plain_errors
 from .plain import Plain, check_stacks_of
-from .slots import stored_dtype
+from .slots import is_planes, stored_dtype
 
 # %% auto #0
 __all__ = ['Policy', 'stream', 'start_seeds', 'spaces_of', 'check_spaces', 'make_envs', 'draw_without_a_window', 'make_env',
@@ -72,13 +72,14 @@ def check_spaces(
                          "a Box is taken; gymnasium.wrappers.FlattenObservation makes one")
     shape = obs_space.shape
     is_vector = len(shape) == 1
+    no_stack = is_vector or is_planes(obs_space)
     is_stack = len(shape) == 3 and shape[0] <= min(shape[1:])    # (stack, height, width), not (height, width, color)
-    if not is_vector and not is_stack:
+    if not no_stack and not is_stack:
         raise ValueError(f"{env_id} has observations of shape {shape}: "
                          "vectors (n,) and stacked frames (stack, height, width) are taken; "
                          "of gymnasium.wrappers, FlattenObservation makes a vector; of pictures ResizeObservation, "
                          'GrayscaleObservation and FrameStackObservation(env, 4, padding_type="zero") make a stack')
-    if is_stack:
+    if not no_stack:
         check_stacks_of(env_id, Plain(gym.make(env_id, disable_env_checker=True)))
 
 # %% ../nbs/03_environments.ipynb #c27ec893

@@ -15,7 +15,7 @@ from .arguments import Count, Natural
 from .buffers import ReplayBuffer
 from .calls import check_calls
 from .kept import NEVER
-from .slots import Ring, stored_dtype, zeros
+from .slots import Ring, is_planes, stored_dtype, zeros
 
 # %% auto #0
 __all__ = ['window_slots', 'Spares', 'check_stacks', 'Frames', 'FrameBuffer', 'make_buffer']
@@ -219,7 +219,7 @@ def make_buffer(
     folder: str | Path | None = None,  # of files in which observations lie, if they are too many for memory
 ) -> ReplayBuffer:    # a `FrameBuffer` for (stack, H, W), else a plain one
     "A buffer for these observations. Raises `ValueError` as its class does."
-    is_stack = isinstance(obs_space, Box) and len(obs_space.shape) == 3
+    is_stack = isinstance(obs_space, Box) and len(obs_space.shape) == 3 and not is_planes(obs_space)
     kind = FrameBuffer if is_stack else ReplayBuffer
     return kind(capacity, obs_space, n_actions, n_envs, masks, probs, folder)
 

@@ -15,9 +15,10 @@ from torch import nn
 from .arguments import Count
 from .calls import check_calls
 from .checks import check_count
+from .slots import is_planes
 
 # %% auto #0
-__all__ = ['mlp', 'nature_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
+__all__ = ['mlp', 'nature_cnn', 'plane_cnn', 'Encoder', 'QNetwork', 'BCQNetwork']
 
 # %% ../nbs/04_networks.ipynb #acf6c2b7
 def mlp(
@@ -44,39 +45,53 @@ def nature_cnn(
         nn.Flatten(),                             # (B, 3136)
     )
 
+
+def plane_cnn(
+    in_channels: Count,  # planes
+) -> nn.Sequential:      # (B, in_channels, H, W) -> (B, features)
+    "The one convolution of Young & Tian 2019, flattened; H and W at least 3."
+    return nn.Sequential(                         # sizes for 10 × 10
+        nn.Conv2d(in_channels, 16, 3, stride=1),  # (B, 16, 8, 8)
+        nn.ReLU(),
+        nn.Flatten(),                             # (B, 1024)
+    )
+
 # %% ../nbs/04_networks.ipynb #a7e14c3c
 class Encoder(nn.Module):
-    """Observations to features: frames through `nature_cnn`, vectors as they are, or standardized.
+    """Observations to features: frames through `nature_cnn`, planes through `plane_cnn`, vectors as they are or
+    standardized.
 
-    Raises `ValueError` for observations that are neither vectors nor stacked frames of at least 36 × 36, and for frames
-    that are to be standardized.
+    Raises `ValueError` for other observations, and where frames or planes are to be standardized.
     """
 
     mean: torch.Tensor    # what is subtracted, with `standardize`: (n,) for vectors
-    scale: torch.Tensor   # what observations are multiplied by then: (n,) for vectors, () for frames
+    scale: torch.Tensor   # what observations are multiplied by then: (n,) for vectors, () for frames and planes
 
     def __init__(self,
-        obs_space: Box,             # of one environment: (n,) or (stack, H, W)
-        scale_obs: bool = True,     # divide uint8 by 255 (our choice, as is usual; the authors' code does not)
+        obs_space: Box,             # of one environment: (n,), (stack, H, W) or (planes, H, W), as `is_planes` tells
+        scale_obs: bool = True,     # divide uint8 by 255, planes aside (ours, as is usual; the authors do not)
         standardize: bool = False,  # vectors less a mean, over a deviation, which `standardize_by` sets
     ):
         super().__init__()
         shape = obs_space.shape if isinstance(obs_space, Box) else ()
         is_vector = len(shape) == 1 and shape[0] >= 1
-        is_frames = len(shape) == 3 and shape[0] >= 1 and min(shape[1:]) >= 36
+        has_planes = is_planes(obs_space)
+        make_cnn, least = (plane_cnn, 3) if has_planes else (nature_cnn, 36)
+        is_frames = len(shape) == 3 and shape[0] >= 1 and min(shape[1:]) >= least
         if not is_vector and not is_frames:
             raise ValueError(f"obs_space is {obs_space}: "
-                             "it must be a Box of vectors (n,), or of stacked frames (stack, H, W) from 36×36")
+                             "it must be a Box of vectors (n,), or of stacked frames (stack, H, W) from 36×36, or of "
+                             "planes (planes, H, W) from 3×3, bytes from 0 to 1")
         if standardize and is_frames:
             raise ValueError(f"standardize is for vectors, and observations have the shape {shape}: "
                              "leave it out, pixels are divided by 255 with scale_obs")
-        divide = scale_obs and obs_space.dtype == "uint8"
+        divide = scale_obs and obs_space.dtype == "uint8" and not has_planes
         numbers = shape if is_vector else ()
         self.takes_frames = is_frames
         self.standardized = standardize
         self.register_buffer("mean", torch.zeros(numbers))
         self.register_buffer("scale", torch.full(numbers, 1 / 255 if divide else 1.0))
-        self.body = nature_cnn(shape[0]) if is_frames else nn.Identity()
+        self.body = make_cnn(shape[0]) if is_frames else nn.Identity()
         with torch.no_grad():
             self.features = self(torch.zeros(1, *shape)).shape[1]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,8 @@ from .checks import check_count
 from .mapped import zeros_in
 
 # %% auto #0
-__all__ = ['BLOCK', 'MOST_ACTIONS', 'Ring', 'zeros', 'stored_dtype', 'space_of', 'n_actions_in', 'Store', 'Pairs', 'Masks']
+__all__ = ['BLOCK', 'MOST_ACTIONS', 'Ring', 'zeros', 'stored_dtype', 'is_planes', 'space_of', 'n_actions_in', 'Store', 'Pairs',
+           'Masks']
 
 # %% ../nbs/00d_slots.ipynb #000931fd
 class Ring:
@@ -100,6 +101,14 @@ def stored_dtype(
 ) -> np.dtype:       # bytes stay bytes; all else becomes what networks compute in
     "The type in which observations are kept."
     return np.dtype(np.uint8 if obs_space.dtype == np.uint8 else np.float32)
+
+
+def is_planes(
+    obs_space: Any,  # observations of one environment
+) -> bool:           # True for a Box (planes, H, W) of bytes that are 0 or 1
+    "Whether each plane marks where one kind of thing is, as in MinAtar; a stack of frames has bytes up to 255."
+    is_bytes = isinstance(obs_space, Box) and len(obs_space.shape) == 3 and obs_space.dtype == np.uint8
+    return is_bytes and bool((obs_space.high == 1).all())
 
 
 def space_of(
