@@ -147,6 +147,7 @@ LOCAL = {                      # explained where they are used, and used nowhere
     "11_baselines": {r"\lambda", "c"},
     "11a_heads": {"K", r"\varphi"},
     "12b_scores": {"X", "Y", "x"},
+    "12c_comparison": {"x"},
     "11b_iql": {r"\beta", r"\xi", "q", "v"},
 }
 
