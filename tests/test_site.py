@@ -323,6 +323,9 @@ def test_squares(toy_page):
     assert believed_and_got(page)[0] == 0 and box.locator("li").count() == 0
     press(box.get_by_role("button", name=re.compile("^Square 4")))       # the square above S
     assert box.locator("li").inner_text().startswith("↑")
+    box.get_by_role("button", name=re.compile("^Square 4")).focus()
+    page.keyboard.press("ArrowRight")
+    assert box.locator("li").inner_text().startswith("↑ →")
 
 
 def set_slider(page, press, selector: str, value: float) -> None:
@@ -347,7 +350,7 @@ def test_threshold(toy_page):
     states = json.loads(page.inner_text("#data-threshold") or page.evaluate(
         "document.getElementById('data-threshold').textContent"))
     assert all(abs(state["q"][0] - state["q"][1]) < 0.01 * max(state["q"]) for state in states)   # as the page says
-    for tau in (0.0, 0.1, 0.5, 0.9):
+    for tau in (0.0, 0.1, 0.4, 0.9):      # 0.244 is where the first state's other action goes
         set_slider(page, press, "#tau", tau)
         shown = float(page.locator("#tau").input_value())
         assert abs(shown - tau) < 0.05
