@@ -48,7 +48,7 @@ docs: $(VENV)/docs         ## the site, into _build/site
 	$(BIN)/sphinx-build -qEaW --keep-going -c docs -d _build/doctrees nbs _build/site
 
 test-site: docs            ## every page of the site in headless Chromium
-	$(BIN)/pytest -m slow tests/test_site.py
+	$(BIN)/pytest -n 2 -m slow tests/test_site.py
 
 test-wheel: $(VENV)/dev    ## the built package in an environment of its own, and every notebook with nothing else
 	rm -rf dist _build/wheel
